@@ -1,0 +1,97 @@
+"""``lading``: the program. Only :func:`main` catches errors, prints them and exits."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import pkgutil
+import sys
+import traceback
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+import lading.cli
+from lading.errors import Interrupted, LadingError
+
+_NOT_COMMANDS = {"main", "shared"}
+
+# Typer carries its own copy of click and exports only some of its exceptions; their common base is what is caught.
+_UsageProblem: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+app = typer.Typer(
+    name="lading",
+    help="Freeze, split, sign, publish, install, update, launch and verify CUDA builds of Python servers.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 (typer's callback signature)
+    if wanted:
+        print(f"lading {version('lading')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    *,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Everything that ``nox`` does with a build is one of these commands."""
+
+
+def _register_commands() -> None:
+    for module in pkgutil.iter_modules(lading.cli.__path__):
+        if module.name not in _NOT_COMMANDS:
+            importlib.import_module(f"lading.cli.{module.name}").register(app)
+
+
+def report(error: LadingError, *, as_json: bool) -> None:
+    """Print an error: what happened, what it usually means, what to do."""
+    if as_json:
+        body = {
+            "error": error.kind, "exit_code": error.exit_code,
+            "what": error.what, "usually": error.usually, "todo": error.todo,
+        }  # fmt: skip
+        sys.stdout.write(json.dumps(body, indent=2) + "\n")
+        return
+    console = Console(stderr=True, highlight=False)
+    console.print(f"[bold red]error[/] [dim]({error.kind}, exit code {error.exit_code})[/]")
+    # Paths and names in messages must stay whole, so that they can be copied: the terminal wraps, we do not.
+    console.print(error.what, markup=False, soft_wrap=True)
+    if error.usually:
+        console.print(error.usually, markup=False, style="dim", soft_wrap=True)
+    if error.todo:
+        console.print(error.todo, markup=False, style="bold", soft_wrap=True)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the program and exit with its code; the console script."""
+    words = sys.argv[1:] if arguments is None else arguments
+    as_json = "--json" in words
+    try:
+        _register_commands()
+        code = app(args=words, standalone_mode=False)
+    except LadingError as error:
+        report(error, as_json=as_json)
+        if os.environ.get("LADING_DEBUG"):
+            traceback.print_exc()
+        code = error.exit_code
+    except _UsageProblem as error:
+        error.show()
+        code = error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        code = Interrupted.exit_code
+        report(
+            Interrupted("Interrupted.", todo="Run the same command again: it goes on where it stopped."),
+            as_json=as_json,
+        )
+    sys.exit(code or 0)
