@@ -1,0 +1,68 @@
+"""What several integration tests share: the default server, frozen once."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from lading.freeze.settings import spec_settings
+from lading.manifest.project import load_project
+from lading.process import run, scrubbed_environment
+
+FREEZE_SECONDS = 300
+# Packages of the test environment that libraries import when they are there; the freeze step has an environment
+# without them.
+STRANGERS = ("pytest", "_pytest", "hypothesis", "setuptools", "attr", "mypy", "IPython", "tkinter")
+
+
+def _freeze(root: Path, folder: Path) -> Path:
+    project = load_project(root)
+    names = project.app.executable
+    settings = spec_settings(
+        project, name=names.cpu, excludes=STRANGERS, exclusions=(), contents=folder / "contents.json"
+    )
+    (folder / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
+    words: list[str | Path] = [
+        "--noconfirm",
+        "--log-level",
+        "WARN",
+        "--distpath",
+        folder / "dist",
+        "--workpath",
+        folder / "work",
+    ]
+    done = run(
+        [sys.executable, "-m", "PyInstaller", *words, project.path(project.app.spec)],
+        cwd=folder,
+        environment=scrubbed_environment({"LADING_FREEZE_SETTINGS": str(folder / "settings.json")}),
+        timeout=FREEZE_SECONDS,
+    )
+    assert done.returncode == 0, done.stderr
+    tree = folder / "dist" / names.cpu
+    suffix = ".exe" if os.name == "nt" else ""
+    # The same program under the other name: the variant is a matter of the name alone.
+    shutil.copy2(tree / f"{names.cpu}{suffix}", tree / f"{names.cuda}{suffix}")
+    return tree
+
+
+@pytest.fixture(scope="session")
+def frozen_server(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The default server without torch, frozen by the project's own spec: the folder with its executable.
+
+    A second executable with the CUDA build's name lies beside it.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent  # one for all workers: freezing takes a while
+    folder = shared / "frozen-server"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "tree").exists():
+            folder.mkdir(exist_ok=True)
+            _freeze(root, folder).rename(folder / "tree")
+    return folder / "tree"
