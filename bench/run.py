@@ -1,0 +1,76 @@
+"""The benchmark: every row measures Lading and the peer in one run on one machine. ``nox -s bench`` calls it.
+
+    python -m bench.run --tree out/tree/lading-server-cuda --buildinfo out/tree/buildinfo.json [--row pack-fast]
+
+Prints a table, writes ``out/bench.json`` and ``out/bench.md``. The tree is read once before each packing, so both sides
+find it in the page cache. Temporary output lies under ``out/bench`` and is removed at the end; it needs up to 10 GB.
+A goal that is missed does not fail the run unless ``--strict`` says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.report import WIDTH, as_json, as_markdown, show
+from bench.rows.base import ROOT, Context, Result, Row, unable
+from bench.rows.install import Install
+from bench.rows.packing import PackFast, PackRelease, Repack
+from bench.rows.startup import VersionTime
+from rich.console import Console
+
+# The order matters for the disk: installing uses up the peer's archives and comes after the rows that weigh them.
+ROWS: tuple[Row, ...] = (VersionTime(), PackFast(), PackRelease(), Repack(), Install())
+FAILED = 70
+
+
+def measure(rows: Sequence[Row], context: Context, log: Console) -> tuple[list[Result], list[tuple[str, str]]]:
+    """Measure the rows; gives the results, and the rows that could not be measured with the reason."""
+    results: list[Result] = []
+    skipped: list[tuple[str, str]] = []
+    for row in rows:
+        if why := unable(row, context):
+            skipped.append((row.name, why))
+            continue
+        log.print(f"measuring {row.name}", style="dim")
+        results += row.measure(context)
+    return results, skipped
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print, write; 0, or 70 with ``--strict`` when a goal is missed or a row could not be measured."""
+    parser = argparse.ArgumentParser(description="Lading against the reference way, on a real tree.")
+    parser.add_argument("--tree", type=Path, required=True, help="a frozen CUDA tree")
+    parser.add_argument("--buildinfo", type=Path, required=True, help="its buildinfo.json")
+    parser.add_argument("--store", type=Path, help="a signed folder store with that build, for the install row")
+    parser.add_argument("--freeze-python", type=Path, help="an interpreter with PyInstaller, for the version row")
+    parser.add_argument("--row", action="append", choices=[row.name for row in ROWS], help="only this row; repeatable")
+    parser.add_argument("--out", type=Path, default=ROOT / "out", help="where bench.json and bench.md go")
+    parser.add_argument("--strict", action="store_true", help="fail when a goal is missed")
+    options = parser.parse_args(arguments)
+    work = options.out / "bench"
+    context = Context(
+        tree=options.tree.resolve(),
+        buildinfo=options.buildinfo.resolve(),
+        work=work.resolve(),
+        store=options.store and options.store.resolve(),
+        freeze_python=options.freeze_python and options.freeze_python.absolute(),
+    )
+    chosen = [row for row in ROWS if not options.row or row.name in options.row]
+    work.mkdir(parents=True, exist_ok=True)
+    try:
+        results, skipped = measure(chosen, context, Console(stderr=True))
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    (options.out / "bench.json").write_text(as_json(results, skipped), "utf-8")
+    (options.out / "bench.md").write_text(as_markdown(results, skipped), "utf-8")
+    show(Console(width=WIDTH), results, skipped)
+    missed = skipped or not all(result.reached for result in results)
+    return FAILED if options.strict and missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
