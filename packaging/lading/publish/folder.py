@@ -1,0 +1,167 @@
+"""A folder as a destination: any web server can serve it, and any object store can be filled from it.
+
+Assets are hard links to the packed files where the file system allows, copies elsewhere: packed files are written under
+other names and renamed, never changed in place, so a link is as good as a copy and costs nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from lading.atomic import as_host_error, fsync_folder, write_atomic
+from lading.digest import sha256_file, sha256_stream
+from lading.errors import Busy, ConfigError, DigestMismatch
+from lading.manifest.names import checksum_name
+from lading.manifest.project import load_project
+from lading.publish.destination import Stored
+
+LOCK = ".lading-publish.lock"
+READABLE = 0o644
+
+
+class FolderDestination:
+    """Publishes into a folder.
+
+    Args:
+        folder: The repository's base; made if need be.
+        name: For messages.
+    """
+
+    def __init__(self, folder: Path, *, name: str = "folder") -> None:
+        self.folder = folder
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"{self._name} ({self.folder})"
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Keep other publishers out; raises :class:`Busy` at once if one is in."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.folder / LOCK, timeout=0):
+                yield
+        except Timeout as error:
+            raise Busy(
+                f"Another publisher is writing to {self.folder}.",
+                usually="Two jobs publish at the same time.",
+                todo="Wait for the other one, then run the same command again: what is there is not published twice.",
+            ) from error
+        except OSError as error:
+            raise as_host_error(error, f"publishing to {self.folder}") from error
+
+    def stat(self, path: str) -> Stored | None:
+        """What lies under a path.
+
+        The digest is the one in the checksum file beside it, which is written after the object was verified; an object
+        without one is digested. That a disk damages a published file later is for ``lading verify`` to find.
+        """
+        file = self.folder / path
+        if not file.is_file():
+            return None
+        recorded = _recorded_digest(file)
+        return Stored(size=file.stat().st_size, sha256=recorded or sha256_file(file))
+
+    def read(self, path: str) -> bytes | None:
+        """A small object's bytes, or none."""
+        try:
+            return (self.folder / path).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def put_file(self, path: str, source: Path, stored: Stored, advance: Callable[[int], None]) -> None:
+        """Link or copy a file under a temporary name, verify it, then rename it into place.
+
+        Raises:
+            DigestMismatch: The bytes are not the given ones; the destination is unchanged.
+            AccessDenied, DiskFull: The system refuses; the destination is unchanged.
+        """
+        final = self.folder / path
+        try:
+            final.parent.mkdir(parents=True, exist_ok=True)
+            with _temporary_beside(final) as temporary:
+                found = _take(source, temporary, advance)
+                if found != stored:
+                    raise DigestMismatch(
+                        f"{source} has {found.size} bytes with SHA-256 {found.sha256}; "
+                        f"the release says {stored.size} bytes with {stored.sha256}.",
+                        usually="The file was changed or cut off after it was packed.",
+                        todo="Pack again, then publish; nothing of this release is visible yet.",
+                    )
+                temporary.replace(final)
+                fsync_folder(final.parent)
+        except OSError as error:
+            raise as_host_error(error, f"publishing {path}") from error
+
+    def put_bytes(self, path: str, data: bytes) -> None:
+        """Write a small object atomically."""
+        write_atomic(self.folder / path, data, mode=READABLE)
+
+
+def open_destination(text: str, project: Path) -> FolderDestination:
+    """Open a destination.
+
+    Args:
+        text: A destination's name in the project's manifests, or a folder's path (with a separator, or ``.``).
+        project: The project's folder, in which relative paths of manifests begin.
+
+    Returns:
+        The destination.
+
+    Raises:
+        ManifestInvalid: The project has no destination of that name.
+        ConfigError: It is of a kind that cannot be published to from here.
+    """
+    if text in {".", ".."} or "/" in text or os.sep in text:
+        return FolderDestination(Path(text))
+    record = load_project(project).destination(text)
+    if record.kind != "folder":
+        raise ConfigError(
+            f"The destination {text} is of the kind {record.kind}; only folders can be published to.",
+            usually="The manifest names where releases will go; uploading there is a step of its own.",
+            todo="Publish to a folder destination, such as `--to local`.",
+        )
+    return FolderDestination(project / record.path, name=text)
+
+
+def _recorded_digest(file: Path) -> str | None:
+    beside = file.with_name(checksum_name(file.name))
+    try:
+        digest, _, name = beside.read_text("utf-8").rstrip("\n").partition("  ")
+    except (FileNotFoundError, UnicodeDecodeError):
+        return None
+    return digest if name == file.name and len(digest) == 64 else None  # noqa: PLR2004 (hexadecimal digits of SHA-256)
+
+
+@contextmanager
+def _temporary_beside(final: Path) -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix=".part-", dir=final.parent))
+    try:
+        yield folder / final.name
+    finally:
+        shutil.rmtree(folder)
+
+
+def _take(source: Path, temporary: Path, advance: Callable[[int], None]) -> Stored:
+    """Bring a file under a temporary name, durably, and say what it is."""
+    linked = False
+    with suppress(OSError):  # another file system, or one without hard links: copy
+        os.link(source, temporary)
+        linked = True
+    if not linked:
+        shutil.copyfile(source, temporary)
+        temporary.chmod(READABLE)
+    with temporary.open("rb", buffering=0) as stream:
+        sha256, size = sha256_stream(stream, advance)
+        if os.name == "posix":  # Windows flushes only handles that may write
+            os.fsync(stream.fileno())
+    return Stored(size=size, sha256=sha256)

@@ -1,0 +1,153 @@
+"""What a packed folder holds for one release: everything that must be at a destination before the release may be seen.
+
+Invariants:
+    * A component's objects come in a fixed order, its record last: a destination that has the record has the component.
+    * Nothing is read here but the records and the checksum files; archives are digested while they are copied.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lading.digest import sha256_bytes
+from lading.errors import DigestMismatch, FormatInvalid
+from lading.manifest.base import Component, canonical_json, read_record
+from lading.manifest.layout import asset_path, release_target
+from lading.manifest.names import checksum_name, component_name, release_name
+from lading.manifest.release import Asset, ComponentRecord, Release
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedObject:
+    """One object to publish.
+
+    Attributes:
+        path: Where it belongs in the repository.
+        size, sha256: What its bytes must be.
+        component: The component that it belongs to.
+        source: Its file in the packed folder; it need not exist when the destination has the object already.
+        data: Its bytes, for the small ones that follow from the release itself.
+    """
+
+    path: str
+    size: int
+    sha256: str
+    component: Component
+    source: Path | None = None
+    data: bytes | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packed:
+    """A release and what belongs to it.
+
+    Attributes:
+        release: The release.
+        data: The release manifest's bytes.
+        target: Its TUF target path.
+        objects: Everything else, in the order in which it is published.
+    """
+
+    release: Release
+    data: bytes
+    target: str
+    objects: tuple[PackedObject, ...]
+
+
+def checksum_line(asset: Asset) -> bytes:
+    """A line that ``sha256sum -c`` accepts."""
+    return f"{asset.sha256}  {asset.name}\n".encode()
+
+
+def read_packed(folder: Path, release_file: Path) -> Packed:
+    """Read a packed folder's release.
+
+    Args:
+        folder: The packed folder.
+        release_file: The release manifest, in the folder or elsewhere.
+
+    Returns:
+        The release and its objects.
+
+    Raises:
+        FormatInvalid: The manifest or a component record is missing or not what it should be.
+        DigestMismatch: A checksum file contradicts the release manifest.
+    """
+    data = _read(release_file)
+    release = read_record(Release, data, origin=str(release_file))
+    if data != canonical_json(release):
+        raise _incomplete(f"{release_file} is not in canonical form")
+    name = release_name(release.app, release.version, release.flavor, release.platform)
+    objects: list[PackedObject] = []
+    for component in release.components:
+        patches = [patch.asset for patch in release.patches if patch.component == component.component]
+        for asset in (*component.volumes, component.index, *patches):
+            objects += _with_checksum(folder, component, asset)
+        objects += _record_objects(folder, component)
+    return Packed(release=release, data=data, target=release_target(release, name), objects=tuple(objects))
+
+
+def release_files(folder: Path) -> tuple[Path, ...]:
+    """The release manifests of a packed folder.
+
+    Raises:
+        FormatInvalid: There is none.
+    """
+    found = tuple(sorted(folder.glob("*.release.json")))
+    if not found:
+        raise _incomplete(f"there is no *.release.json in {folder}")
+    return found
+
+
+def _with_checksum(folder: Path, component: ComponentRecord, asset: Asset) -> list[PackedObject]:
+    line = checksum_line(asset)
+    beside = folder / checksum_name(asset.name)
+    if beside.exists() and beside.read_bytes() != line:
+        raise DigestMismatch(
+            f"{beside} says {beside.read_text(errors='replace').split(' ')[0]!r}, the release says {asset.sha256}.",
+            usually="The folder holds parts of two packings.",
+            todo="Pack again into an empty folder.",
+        )
+    path = asset_path(component, asset.name)
+    return [
+        PackedObject(
+            path=path,
+            size=asset.size,
+            sha256=asset.sha256,
+            component=component.component,
+            source=folder / asset.name,
+        ),
+        _small(component, checksum_name(path), line),
+    ]
+
+
+def _record_objects(folder: Path, component: ComponentRecord) -> list[PackedObject]:
+    archive = component.volumes[0].name.removesuffix(".001")
+    name = component_name(archive)
+    data = canonical_json(component)
+    beside = folder / name
+    if beside.exists() and beside.read_bytes() != data:
+        raise _incomplete(f"{beside} is not the component that the release manifest describes")
+    asset = Asset(name=name, size=len(data), sha256=sha256_bytes(data))
+    path = asset_path(component, name)
+    return [_small(component, checksum_name(path), checksum_line(asset)), _small(component, path, data)]
+
+
+def _small(component: ComponentRecord, path: str, data: bytes) -> PackedObject:
+    return PackedObject(path=path, size=len(data), sha256=sha256_bytes(data), component=component.component, data=data)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise _incomplete(f"there is no {path}") from error
+
+
+def _incomplete(what: str) -> FormatInvalid:
+    return FormatInvalid(
+        f"This is not a whole packed release: {what}.",
+        usually="Packing was interrupted, or the folder holds parts of two packings.",
+        todo="Pack again, then publish.",
+    )

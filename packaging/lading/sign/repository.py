@@ -1,0 +1,357 @@
+"""A repository's TUF metadata: read it, verify it, and compute what to write so that it holds given targets.
+
+:func:`load_state` and :func:`updated` do not write anything: the caller puts the files that :func:`updated` returns at
+their place, in their order, and the repository is at every moment either the old one or the new one, because a client
+begins at ``timestamp.json``, which comes last.
+
+Invariants:
+    * Nothing is built upon metadata that our own keys have not signed.
+    * A version number is used once, even when an earlier run died before it wrote its timestamp.
+    * Equal targets and no expiry in sight: no new file at all.
+    * Every name but ``timestamp.json`` is written once and never again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TypeVar
+
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import Metadata, MetaFile, Root, Signed, Snapshot, TargetFile, Targets, Timestamp
+from tuf.api.serialization import DeserializationError
+
+from lading.atomic import write_atomic
+from lading.digest import sha256_bytes
+from lading.errors import SignatureInvalid
+from lading.manifest.layout import METADATA, stored_target
+from lading.sign.keys import ROLES, KeyProvider, Role
+
+ROOT_EXPIRY = timedelta(days=365)
+"""The root's keys are offline and their holders meet rarely; a year forces a rehearsal of that ceremony."""
+TARGETS_EXPIRY = timedelta(days=365)
+"""Signed by a person at a release; a product may well go a year without one, and freshness is the timestamp's task."""
+SNAPSHOT_EXPIRY = timedelta(days=30)
+"""Signed by the same scheduled job as the timestamp."""
+TIMESTAMP_EXPIRY = timedelta(days=30)
+"""For so long an attacker can hold a client at an old state, and for so long may the scheduled job be broken."""
+RENEW_AT = 0.5
+"""Metadata is signed anew once this part of its life is over, so that a broken job has the other half to be noticed."""
+
+DEVELOPMENT_FIELD = "x-lading-development"  # in the signed root: whoever trusts it learns what its keys are worth
+
+S = TypeVar("S", Root, Targets, Snapshot, Timestamp)
+Reader = Callable[[str], bytes | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lifetimes:
+    """How long a signature of each role is good for."""
+
+    root: timedelta = ROOT_EXPIRY
+    targets: timedelta = TARGETS_EXPIRY
+    snapshot: timedelta = SNAPSHOT_EXPIRY
+    timestamp: timedelta = TIMESTAMP_EXPIRY
+
+    def of(self, role: Role) -> timedelta:
+        """The lifetime of one role."""
+        return {"root": self.root, "targets": self.targets, "snapshot": self.snapshot, "timestamp": self.timestamp}[
+            role
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """The metadata that is there; all of it verified, or none at all.
+
+    Attributes:
+        root: The newest root, or none in an empty repository.
+        targets, snapshot, timestamp: What the timestamp refers to, or none before the first one.
+        data: The bytes of each of them, exactly as they lie there.
+        has: Says whether a path of the repository is used already.
+    """
+
+    root: Metadata[Root] | None
+    targets: Metadata[Targets] | None
+    snapshot: Metadata[Snapshot] | None
+    timestamp: Metadata[Timestamp] | None
+    data: Mapping[Role, bytes]
+    has: Callable[[str], bool]
+
+    def versions(self) -> dict[Role, int]:
+        """The version of every role that is there."""
+        held = {"root": self.root, "targets": self.targets, "snapshot": self.snapshot, "timestamp": self.timestamp}
+        return {role: metadata.signed.version for role in ROLES if (metadata := held[role]) is not None}
+
+    def target_sha256(self, path: str) -> str | None:
+        """The digest of a target, or none when there is no such target."""
+        found = self.targets.signed.targets.get(path) if self.targets else None
+        return None if found is None else found.hashes["sha256"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignedUpdate:
+    """What to write.
+
+    Attributes:
+        files: Path relative to the repository and bytes, in the order in which they must be written.
+        versions: The version of every role afterwards.
+    """
+
+    files: tuple[tuple[str, bytes], ...]
+    versions: dict[Role, int] = field(default_factory=dict)
+
+
+def load_state(read: Reader, keys: KeyProvider | None) -> State:
+    """Read and verify a repository's metadata.
+
+    Args:
+        read: Gives a file's bytes by its path in the repository, or none when it is not there.
+        keys: The keys that are about to sign; the repository must be theirs. None to read without signing.
+
+    Returns:
+        The state.
+
+    Raises:
+        SignatureInvalid: Metadata is missing, damaged, or signed by other keys.
+    """
+
+    def has(path: str) -> bool:
+        return read(path) is not None
+
+    data: dict[Role, bytes] = {}
+    root = _newest_root(read, keys, data)
+    stamp = read(f"{METADATA}/timestamp.json")
+    if root is None or stamp is None:
+        return State(root=root, targets=None, snapshot=None, timestamp=None, data=data, has=has)
+    data["timestamp"] = stamp
+    timestamp = _verified(data, Timestamp, root, "timestamp")
+    data["snapshot"] = _needed(read, f"{timestamp.signed.snapshot_meta.version}.snapshot.json")
+    snapshot = _verified(data, Snapshot, root, "snapshot")
+    data["targets"] = _needed(read, f"{snapshot.signed.meta['targets.json'].version}.targets.json")
+    targets = _verified(data, Targets, root, "targets")
+    return State(root=root, targets=targets, snapshot=snapshot, timestamp=timestamp, data=data, has=has)
+
+
+def updated(
+    state: State,
+    keys: KeyProvider,
+    targets: Mapping[str, bytes],
+    now: datetime,
+    lifetimes: Lifetimes | None = None,
+) -> SignedUpdate:
+    """Compute and sign what makes a repository hold the given targets, beside those that it has.
+
+    Args:
+        state: What is there.
+        keys: Signs.
+        targets: Bytes by TUF target path; added, or put in the place of an older one.
+        now: The present moment, in UTC.
+        lifetimes: How long the signatures are good for.
+
+    Returns:
+        The files to write, none when nothing has changed.
+    """
+    return _Update(state, keys, now, lifetimes or Lifetimes()).run(targets)
+
+
+def sign_repository(
+    folder: Path, keys: KeyProvider, targets: Mapping[str, bytes], now: datetime, lifetimes: Lifetimes | None = None
+) -> SignedUpdate:
+    """Bring a repository in a folder to hold the given targets; see :func:`updated`.
+
+    Raises:
+        SignatureInvalid: The metadata there is damaged, or signed by other keys.
+        AccessDenied, DiskFull: The folder cannot be written.
+    """
+    update = updated(load_state(folder_reader(folder), keys), keys, targets, now, lifetimes)
+    for path, data in update.files:
+        write_atomic(folder / path, data)
+    return update
+
+
+def folder_reader(folder: Path) -> Reader:
+    """Read a repository's files from a folder."""
+
+    def read(path: str) -> bytes | None:
+        try:
+            return (folder / path).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    return read
+
+
+def newest_root(read: Reader) -> bytes | None:
+    """The bytes of the newest root metadata, which clients embed as their trust anchor."""
+    data, version = None, 1
+    while (following := read(f"{METADATA}/{version}.root.json")) is not None:
+        data, version = following, version + 1
+    return data
+
+
+def is_development(root: bytes) -> bool:
+    """Whether root metadata says that its keys are development keys."""
+    return Metadata[Root].from_bytes(root).signed.unrecognized_fields.get(DEVELOPMENT_FIELD) is True
+
+
+class _Update:
+    """One computation of :func:`updated`; role by role, each made anew only when it must be."""
+
+    def __init__(self, state: State, keys: KeyProvider, now: datetime, lifetimes: Lifetimes) -> None:
+        self.state = state
+        self.keys = keys
+        self.now = now
+        self.lifetimes = lifetimes
+        self.data = dict(state.data)
+        self.files: list[tuple[str, bytes]] = []
+
+    def run(self, wanted: Mapping[str, bytes]) -> SignedUpdate:
+        root = self.root = self._root()
+        targets = self._targets(wanted)
+        snapshot = self._snapshot(targets)
+        timestamp = self._timestamp(snapshot)
+        versions: dict[Role, int] = {
+            "root": root.signed.version,
+            "targets": targets.signed.version,
+            "snapshot": snapshot.signed.version,
+            "timestamp": timestamp.signed.version,
+        }
+        return SignedUpdate(files=tuple(self.files), versions=versions)
+
+    def _fresh(self, role: Role, signed: Signed) -> bool:
+        return signed.expires - self.now > self.lifetimes.of(role) * (1 - RENEW_AT)
+
+    def _root(self) -> Metadata[Root]:
+        old = self.state.root
+        if old is not None and self._fresh("root", old.signed):
+            return old
+        if old is None:
+            root = Root(consistent_snapshot=True)
+            if self.keys.development:
+                root.unrecognized_fields[DEVELOPMENT_FIELD] = True
+            for role in ROLES:
+                for signer in self.keys.signers(role):
+                    root.add_key(signer.public_key, role)
+                root.roles[role].threshold = self.keys.threshold(role)
+        else:
+            root = Root.from_dict(old.signed.to_dict())
+            root.version += 1
+        return self._sign("root", root, by=root)
+
+    def _targets(self, wanted: Mapping[str, bytes]) -> Metadata[Targets]:
+        old = self.state.targets
+        new = {path: data for path, data in wanted.items() if self.state.target_sha256(path) != sha256_bytes(data)}
+        if old is not None and not new and self._fresh("targets", old.signed):
+            return old
+        targets = Targets(targets=dict(old.signed.targets) if old else None)
+        for path, data in sorted(new.items()):
+            targets.targets[path] = TargetFile.from_data(path, data, ["sha256"])
+            self.files.append((stored_target(path, sha256_bytes(data)), data))
+        targets.version = self._next_version("targets", old)
+        return self._sign("targets", targets, by=self.root.signed)
+
+    def _snapshot(self, targets: Metadata[Targets]) -> Metadata[Snapshot]:
+        old = self.state.snapshot
+        if old is not None and targets is self.state.targets and self._fresh("snapshot", old.signed):
+            return old
+        snapshot = Snapshot(meta={"targets.json": self._described("targets", targets.signed.version)})
+        snapshot.version = self._next_version("snapshot", old)
+        return self._sign("snapshot", snapshot, by=self.root.signed)
+
+    def _timestamp(self, snapshot: Metadata[Snapshot]) -> Metadata[Timestamp]:
+        old = self.state.timestamp
+        if old is not None and snapshot is self.state.snapshot and self._fresh("timestamp", old.signed):
+            return old
+        timestamp = Timestamp(snapshot_meta=self._described("snapshot", snapshot.signed.version))
+        timestamp.version = old.signed.version + 1 if old else 1
+        return self._sign("timestamp", timestamp, by=self.root.signed)
+
+    def _next_version(self, role: Role, old: Metadata[S] | None) -> int:
+        version = old.signed.version + 1 if old else 1
+        while self.state.has(f"{METADATA}/{version}.{role}.json"):
+            version += 1  # left by a run that died before its timestamp; clients accept a gap
+        return version
+
+    def _sign(self, role: Role, signed: S, *, by: Root) -> Metadata[S]:
+        signed.expires = self.now + self.lifetimes.of(role)
+        metadata: Metadata[S] = Metadata(signed)
+        for signer in self.keys.signers(role):
+            metadata.sign(signer, append=True)
+        _checked(metadata, by, role, f"new {role}")  # fewer keys at hand than the threshold asks for
+        self.data[role] = metadata.to_bytes()
+        name = "timestamp.json" if role == "timestamp" else f"{signed.version}.{role}.json"
+        self.files.append((f"{METADATA}/{name}", self.data[role]))
+        return metadata
+
+    def _described(self, role: Role, version: int) -> MetaFile:
+        return MetaFile.from_data(version, self.data[role], ["sha256"])
+
+
+def _newest_root(read: Reader, keys: KeyProvider | None, held: dict[Role, bytes]) -> Metadata[Root] | None:
+    data = newest_root(read)
+    if data is None:
+        return None
+    held["root"] = data
+    root = _parsed(data, Root, "root")
+    _checked(root, root.signed, "root", "root")
+    if keys is None:
+        return root
+    for role in ROLES:
+        ours = {signer.public_key.keyid for signer in keys.signers(role)}
+        theirs = set(root.signed.roles[role].keyids)
+        if not ours & theirs:
+            raise SignatureInvalid(
+                f"The repository's {role} role belongs to the keys {_short(theirs)}; at hand are {_short(ours)}.",
+                usually="The repository was made with the keys of another machine.",
+                todo="Use its keys, or publish to a destination of its own.",
+            )
+    return root
+
+
+def _short(keyids: set[str]) -> str:
+    return ", ".join(sorted(keyid[:8] for keyid in keyids)) or "none"
+
+
+def _needed(read: Reader, name: str) -> bytes:
+    data = read(f"{METADATA}/{name}")
+    if data is None:
+        raise SignatureInvalid(
+            f"The repository's metadata refers to {METADATA}/{name}, which is not there.",
+            usually="Files were deleted from the repository by hand.",
+            todo="Restore the repository's metadata folder from a copy.",
+        )
+    return data
+
+
+def _parsed(data: bytes, kind: type[S], name: str) -> Metadata[S]:
+    try:
+        metadata: Metadata[S] = Metadata.from_bytes(data)
+    except DeserializationError as error:
+        raise _untrusted(name, f"it cannot be read ({error})") from error
+    if not isinstance(metadata.signed, kind):
+        raise _untrusted(name, f"it is a {metadata.signed.type}")
+    return metadata
+
+
+def _checked(metadata: Metadata[S], root: Root, role: Role, name: str) -> None:
+    try:
+        root.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
+    except (RepositoryError, ValueError) as error:
+        raise _untrusted(name, str(error)) from error
+
+
+def _verified(data: Mapping[Role, bytes], kind: type[S], root: Metadata[Root], role: Role) -> Metadata[S]:
+    metadata = _parsed(data[role], kind, role)
+    _checked(metadata, root.signed, role, role)
+    return metadata
+
+
+def _untrusted(name: str, why: str) -> SignatureInvalid:
+    return SignatureInvalid(
+        f"The repository's {name} metadata cannot be built upon: {why}.",
+        usually="It was altered at the destination, or signed with other keys.",
+        todo="Restore the repository's metadata folder from a copy.",
+    )
