@@ -92,6 +92,7 @@ def atomic_writer(path: Path, *, mode: int = 0o644, durable: bool = True) -> Ite
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
+            error.filename = error.filename or str(path)  # which disk is full, where the system did not say
             raise as_host_error(error, f"writing {path}") from error
         raise
 

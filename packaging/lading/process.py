@@ -16,9 +16,16 @@ LEAKS = (
     # Variables of the caller that change what a build collects or a frozen program loads (PyInstaller #8269).
     "LD_LIBRARY_PATH", "LD_PRELOAD", "LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_INSERT_LIBRARIES",
     "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONOPTIMIZE", "PYTHONDONTWRITEBYTECODE", "PYTHONUSERBASE",
-    "PYTHONINSPECT", "PYTHONDEBUG", "PYTHONSAFEPATH", "PYTHONPYCACHEPREFIX", "PYTHONHASHSEED",
+    "PYTHONINSPECT", "PYTHONDEBUG", "PYTHONSAFEPATH", "PYTHONPYCACHEPREFIX", "PYTHONHASHSEED", "PYTHONWARNINGS",
+    "PYTHONPLATLIBDIR", "PYTHONEXECUTABLE", "PYTHONCASEOK", "PYTHONVERBOSE", "PYTHONNOUSERSITE",
+    "PYINSTALLER_CONFIG_DIR", "PYINSTALLER_FORCE_UPX", "PYINSTALLER_RESET_ENVIRONMENT",
+    "PYINSTALLER_STRICT_COLLECT_MODE", "PYINSTALLER_ZLIB_COMPRESSION_LEVEL",
+    "_PYI_APPLICATION_HOME_DIR", "_PYI_ARCHIVE_FILE", "_PYI_PARENT_PROCESS_LEVEL",
     "VIRTUAL_ENV", "CONDA_PREFIX", "CUDA_HOME", "CUDA_PATH", "CUDA_VISIBLE_DEVICES", "CUDNN_PATH", "TORCH_HOME",
 )  # fmt: skip
+
+
+_LAST_WORDS = 5.0  # seconds to read what a killed program had still written
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +118,8 @@ def run(
             stdout, stderr = process.communicate(timeout=timeout)
         except BaseException:
             kill_group(process)
-            process.communicate()
+            with process, suppress(subprocess.TimeoutExpired):  # a descendant outside of the group may hold the pipes
+                process.communicate(timeout=_LAST_WORDS)
             raise
     finally:
         if sink is not None:

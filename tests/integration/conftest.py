@@ -1,4 +1,4 @@
-"""What several integration tests share: the default server, frozen once."""
+"""What several integration tests share: the default server, frozen once; a workshop for small servers."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from tests.integration.freeze_projects import Workshop, make_workshop
 
 from lading.freeze.settings import spec_settings
 from lading.manifest.project import load_project
@@ -66,3 +68,13 @@ def frozen_server(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             folder.mkdir(exist_ok=True)
             _freeze(root, folder).rename(folder / "tree")
     return folder / "tree"
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+    """Where small projects are frozen; the environment is made by the first freeze and shared by the others."""
+    made = make_workshop(tmp_path_factory.mktemp("workshop"))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("PIP_FIND_LINKS", "UV_FIND_LINKS"):
+            patch.setenv(name, " ".join([str(made.wheel.parent), os.environ.get(name, "")]).strip())
+        yield made

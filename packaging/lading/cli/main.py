@@ -80,6 +80,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         _register_commands()
         code = app(args=words, standalone_mode=False)
+        if code == Interrupted.exit_code:  # what typer makes of Ctrl-C
+            raise KeyboardInterrupt
     except LadingError as error:
         report(error, as_json=as_json)
         if os.environ.get("LADING_DEBUG"):

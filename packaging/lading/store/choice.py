@@ -2,31 +2,9 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 from lading.errors import ConfigError
-from lading.host.facts import platform_tag
 from lading.manifest.base import Platform, Variant
 from lading.manifest.release import Channel, ChannelEntry
-
-PLATFORMS: tuple[Platform, ...] = get_args(Platform)
-
-
-def this_platform() -> Platform:
-    """The platform that runs this program.
-
-    Raises:
-        ConfigError: There are no releases for it.
-    """
-    tag = platform_tag()
-    found = next((platform for platform in PLATFORMS if platform == tag), None)
-    if found is None:
-        raise ConfigError(
-            f"There are no releases for {tag}.",
-            usually=f"Releases exist for {', '.join(PLATFORMS)}.",
-            todo="Use one of those machines.",
-        )
-    return found
 
 
 def variant_of(flavor: str) -> Variant:

@@ -27,12 +27,13 @@ from lading.fetch.address import open_source
 from lading.fetch.indexes import fetch_index, read_index
 from lading.fetch.source import Source
 from lading.fetch.trust import Trust
+from lading.host.platform import this_platform
 from lading.manifest.base import Component, Platform, Record
 from lading.manifest.index import Index
 from lading.manifest.release import Release
 from lading.progress import Progress, Silent
 from lading.store.build import Builder
-from lading.store.choice import choose_entry, this_platform, variant_of
+from lading.store.choice import choose_entry, variant_of
 from lading.store.home import Home, trust_folder, version_id
 from lading.store.installed import (
     Installed,
