@@ -119,7 +119,10 @@ def bench(session: nox.Session) -> None:
     prepare(session, "lading")
     tree = OUT / "tree" / "cu126"
     words = ["--tree", str(tree / "lading-server-cuda"), "--buildinfo", str(tree / "buildinfo.json")]
-    session.run("python", "-m", "bench.run", *words, "--store", str(OUT / "store"), *session.posargs)
+    words += ["--store", str(OUT / "store")]
+    for python in sorted((OUT / "env").glob("cu126-*/bin/python")):
+        words += ["--freeze-python", str(python)]
+    session.run("python", "-m", "bench.run", *words, *session.posargs)
 
 
 @nox.session(default=False)

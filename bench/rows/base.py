@@ -17,6 +17,9 @@ from typing import Any, Literal, Protocol
 
 from bench.measure import Measured, run, warm
 
+from lading.manifest.base import read_record
+from lading.manifest.buildinfo import BuildInfo
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 PEER = (sys.executable, "-m", "bench.peers.reference_way")
 LADING = (sys.executable, "-m", "lading")
@@ -82,6 +85,11 @@ class Context:
     store: Path | None = None
     freeze_python: Path | None = None
     cache: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def flavor(self) -> str:
+        """The tree's toolkit, or ``cpu``."""
+        return read_record(BuildInfo, self.buildinfo.read_bytes(), origin=str(self.buildinfo)).toolkit or "cpu"
 
     @contextmanager
     def folder(self, name: str) -> Iterator[Path]:

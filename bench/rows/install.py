@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from bench.fileserver import serving
 from bench.measure import run
 from bench.rows.base import LADING, PEER, ROOT, Context, Need, Result, mebibytes
@@ -31,7 +33,19 @@ class Install:
                 peak = max(peak, measured.peak_rss)
                 (archives / name).unlink()
         with context.folder("install") as into, serving(context.store) as url:
-            ours = run([*LADING, "install", "--from", url, "--data", into, "--json"], cwd=ROOT)
+            root = context.store / "metadata" / "1.root.json"
+            words: list[str | Path] = [
+                "install",
+                url,
+                "--root",
+                root,
+                "--data",
+                into,
+                "--flavor",
+                context.flavor,
+                "--json",
+            ]
+            ours = run([*LADING, *words], cwd=ROOT)
         return (
             Result(row=self.name, what="first install", unit="s", peer=seconds, ours=ours.seconds, goal=4),
             Result(
