@@ -1,0 +1,1 @@
+"""A frozen tree in, archives, indexes, checksums and a release manifest out. Knows nothing of networks or keys."""
