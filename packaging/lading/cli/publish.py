@@ -49,7 +49,7 @@ def publish_command(
 
     Run again after any failure: what is there is not sent twice. What is published is never changed.
 
-    Example: `lading publish out/packed --to local`
+    Example: `lading publish out/release --to local`
     """
     talk = session(json=json, verbose=verbose)
     destination = open_destination(to, project)

@@ -121,7 +121,7 @@ def register(app: typer.Typer) -> None:
 
         Every check passes, fails, or is skipped with its reason. Exit code 70 when one fails.
 
-        Example: `lading verify out/packed` or `lading verify --url http://127.0.0.1:8765`
+        Example: `lading verify out/release` or `lading verify --url http://127.0.0.1:8765`
         """
         talk = session(json=json, verbose=verbose)
         wanted = read_record(Release, release.read_bytes(), origin=str(release)) if release is not None else None
