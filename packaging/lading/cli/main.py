@@ -81,7 +81,7 @@ def main(arguments: list[str] | None = None) -> None:
         _register_commands()
         code = app(args=words, standalone_mode=False)
         if code == Interrupted.exit_code:  # what typer makes of Ctrl-C
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt  # noqa: TRY301 (one place tells of it)
     except LadingError as error:
         report(error, as_json=as_json)
         if os.environ.get("LADING_DEBUG"):

@@ -38,7 +38,8 @@ def sign_command(
 
     `lading publish` signs by itself where the keys are at hand.
 
-    Example: `lading sign out/release --repo out/signed`, then `lading publish out/release --to local --signed out/signed`
+    Example: `lading sign out/release --repo out/signed`, then
+    `lading publish out/release --to local --signed out/signed`
     """
     talk = session(json=json, verbose=verbose)
     provider = development_keys(keys)
