@@ -175,7 +175,8 @@ def check_strangers(owners: Mapping[str, str], allowed: Collection[str]) -> None
         lines = [f"{name}: {len(paths)} file(s), such as {paths[0]}" for name, paths in sorted(strangers.items())]
         raise StrangerInTree(
             f"{len(strangers)} distribution(s) that the requirements do not lead to got into the tree:{listed(lines)}",
-            usually="They were installed beside the server and something imports them optionally.",
+            usually="They were installed beside the server and something imports them optionally; what is from "
+            "elsewhere lies in a folder that a link (.pth) of the environment leads to, such as another project's.",
             todo="Add them to the requirements if the server needs them, or to excluded_modules with the reason.",
         )
 

@@ -18,6 +18,7 @@ from lading.freeze.environment import Environment
 from lading.freeze.settings import Collected, Contents
 from lading.manifest.buildinfo import OWNER_APP, OWNER_PYINSTALLER, OWNER_PYTHON, OWNER_SYSTEM
 
+ELSEWHERE = "elsewhere"  # a module from a folder that is nobody's; a gate stops it
 _SHARED_PREFIXES = {Path("/usr"), Path("/usr/local")}  # an interpreter that lives there shares them with everybody
 _LIBPYTHON = re.compile(r"(?:lib)?python3?[0-9._]*(?:\.so[0-9.]*|\.dll)", re.IGNORECASE)
 _FREEZERS = {"pyinstaller", "pyinstaller-hooks-contrib"}  # what they put into a tree is run-time support
@@ -90,8 +91,8 @@ def _by_source(source: str, known: Sources) -> str:
     return OWNER_SYSTEM
 
 
-def _by_module(path: str, known: Sources, exists: Callable[[Path], bool]) -> str | None:
-    """The owner of a compiled module, by the name of its source; none when it is no module that we know."""
+def _by_module(path: str, known: Sources, exists: Callable[[Path], bool]) -> str:
+    """The owner of a compiled module, by the name of its source."""
     source = path.removesuffix("c")
     if source.split("/")[0].removesuffix(".py") in known.packages:
         return OWNER_APP
@@ -101,7 +102,7 @@ def _by_module(path: str, known: Sources, exists: Callable[[Path], bool]) -> str
         return OWNER_PYTHON
     if any(exists(root / source) for root in known.import_roots):
         return OWNER_APP
-    return None
+    return known.by_module.get(f"PyInstaller/fake-modules/{source}", ELSEWHERE)
 
 
 def owner_of(item: Collected, known: Sources, exists: Callable[[Path], bool] = Path.exists) -> str:
@@ -115,7 +116,7 @@ def owner_of(item: Collected, known: Sources, exists: Callable[[Path], bool] = P
     if item.typecode == "EXECUTABLE":
         return OWNER_APP
     if item.path.endswith(".pyc") and not known.by_path.get(item.source):
-        return _by_module(item.path, known, exists) or OWNER_PYINSTALLER
+        return _by_module(item.path, known, exists)
     if item.path == "base_library.zip":
         return OWNER_PYTHON
     return _by_source(item.source, known)

@@ -6,8 +6,7 @@ order. The bytes written do not depend on the number of threads.
 Invariants:
     * The frames that are being compressed, or wait to be written, need no more than ``memory`` bytes together
       (:func:`frame_cost`); one more frame is being read. So memory does not depend on the input.
-    * Every frame gets a compressor of its own. One that is used again would save its tables' allocation and give other
-      bytes: zstd salts the hashes of its row match finder anew each time it is reset.
+    * Every frame gets a compressor of its own, so that its bytes cannot depend on what a thread compressed before.
     * Everything is written into a staging folder; the caller moves it into place when all is well.
 """
 

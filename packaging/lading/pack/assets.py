@@ -23,15 +23,24 @@ def checksum_line(asset: Asset) -> bytes:
     return f"{asset.sha256}  {asset.name}\n".encode()
 
 
-def write_asset(folder: Path, name: str, data: bytes) -> Asset:
+def write_asset(folder: Path, name: str, data: bytes, *, durable: bool = True) -> Asset:
     """Write a small asset and its checksum file; the asset last, so that one that is there has its checksum.
+
+    Args:
+        folder: Where.
+        name: The asset's name.
+        data: Its bytes.
+        durable: Flush them to disk.
 
     Returns:
         The asset.
+
+    Raises:
+        DiskFull, AccessDenied: The folder cannot take it.
     """
     asset = Asset(name=name, size=len(data), sha256=sha256_bytes(data))
-    write_atomic(folder / checksum_name(name), checksum_line(asset))
-    write_atomic(folder / name, data)
+    write_atomic(folder / checksum_name(name), checksum_line(asset), durable=durable)
+    write_atomic(folder / name, data, durable=durable)
     return asset
 
 
@@ -39,7 +48,7 @@ def keep_checksum(folder: Path, asset: Asset) -> None:
     """Write an asset's checksum file when it is lost or wrong."""
     path = folder / checksum_name(asset.name)
     if not path.is_file() or path.read_bytes() != checksum_line(asset):
-        write_atomic(path, checksum_line(asset))
+        write_atomic(path, checksum_line(asset), durable=False)
 
 
 def read_index(folder: Path, asset: Asset) -> Index:
@@ -69,4 +78,4 @@ def write_index(folder: Path, archive: str, index: Index) -> Asset:
     Returns:
         The asset.
     """
-    return write_asset(folder, index_name(archive), zstd.compress(canonical_json(index), INDEX_LEVEL))
+    return write_asset(folder, index_name(archive), zstd.compress(canonical_json(index), INDEX_LEVEL), durable=False)

@@ -167,5 +167,5 @@ def _stage_records(staging: Path, plan: ComponentPlan, written: Written, profile
     for volume in written.volumes:
         keep_checksum(staging, volume)
     record = _record(plan, written, index, profile)
-    write_asset(staging, component_name(plan.archive), canonical_json(record))
+    write_asset(staging, component_name(plan.archive), canonical_json(record), durable=False)
     return record

@@ -92,7 +92,8 @@ def _walk(root: Path, prefix: str = "") -> Iterator[tuple[str, os.DirEntry[str]]
 def check_link(path: str, target: str) -> None:
     """Refuse a link that leaves the tree, or could. Pure.
 
-    A target is written plainly: names, with ``..`` only before them. After a name ``..`` leads elsewhere when that name
+    A target is written plainly: names, with ``..`` only before them (``.`` and doubled slashes, which mean nothing, are
+    gone when a link has been read). After a name ``..`` leads elsewhere when that name
     is a link; clients refuse it.
 
     Args:
@@ -122,16 +123,23 @@ def _check_arrival(root: Path, links: Sequence[TreeEntry], paths: set[str]) -> N
     """Every link must lead, over other links if need be, to something that is shipped."""
     if not links:
         return
-    top = Path(os.path.realpath(root))
-    folders = {parent for path in paths for parent in _parents(path)}
+    top = root.resolve()
+    shipped = paths | {parent for path in paths for parent in _parents(path)}
     for link in links:
-        place = Path(os.path.realpath(root / link.path))
-        if not place.is_relative_to(top) or place.relative_to(top).as_posix() not in paths | folders:
+        if _place(root / link.path, top) not in shipped:
             raise LinkEscapes(
                 f"The symbolic link {link.path} leads to {link.target}, which is not in the tree.",
                 usually="The file that it leads to was excluded or deleted after the link was made.",
                 todo="Exclude the link too, or keep the file.",
             )
+
+
+def _place(link: Path, top: Path) -> str | None:
+    """Where a link arrives, relative to the tree; none when it is nowhere or outside."""
+    try:
+        return link.resolve(strict=True).relative_to(top).as_posix()
+    except (OSError, RuntimeError, ValueError):  # RuntimeError: a loop, before Python 3.13
+        return None
 
 
 def _parents(path: str) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Write an archive's frames into volumes, cut at frame borders.
 
-Nothing is flushed to disk: everybody who takes a volume up again (a later packing, the publisher, the client) checks
-its digest, so that what a power cut took is noticed.
+Nothing of a component is flushed to disk: everybody who takes it up again (a later packing, the publisher, the client)
+checks its digests, so that what a power cut took is noticed.
 """
 
 from __future__ import annotations
