@@ -41,14 +41,14 @@ def prepare(session: nox.Session, lock: str) -> None:
 def build_cuda(session: nox.Session) -> None:
     """Walk the whole road with CUDA: freeze, pack, sign, publish, install over HTTP, start, verify."""
     prepare(session, "lading")
-    session.run("lading", "build", *session.posargs)
+    session.run("lading", "build", "--cuda", *session.posargs)
 
 
 @nox.session(default=False)
 def build_cpu(session: nox.Session) -> None:
     """Walk the same road without CUDA; takes half a minute."""
     prepare(session, "lading")
-    session.run("lading", "build", "--cpu", *session.posargs)
+    session.run("lading", "build", *session.posargs)
 
 
 @nox.session(default=False)

@@ -77,7 +77,7 @@ def start_times(tree: Path, entry: str, words: tuple[str, ...]) -> float:
 def build(project: Path, out: Path, previous: Path | None) -> tuple[dict[str, object], dict[str, object], float]:
     """Freeze and pack a project; gives both results and the seconds of the freeze."""
     began = time.perf_counter()
-    frozen = lading("freeze", "--out", str(out / "build"), project=project)
+    frozen = lading("freeze", "--cuda", "--out", str(out / "build"), project=project)
     seconds = time.perf_counter() - began
     earlier = ("--previous", str(previous)) if previous else ()
     packed = lading("pack", str(frozen["tree"]), "--out", str(out / "release"), *earlier, project=project)

@@ -31,10 +31,10 @@ class Road:
         self.page = project / "step-summary.md"
 
     def walk(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run ``lading build --cpu``."""
+        """Run ``lading build``, which is without CUDA unless told otherwise."""
         environment = {**os.environ, "GITHUB_STEP_SUMMARY": str(self.page)}
         return subprocess.run(
-            [sys.executable, "-m", "lading", "build", "--cpu", "--profile", "fast", "--json", *words],
+            [sys.executable, "-m", "lading", "build", "--profile", "fast", "--json", *words],
             cwd=self.project,
             env=environment,
             check=False,

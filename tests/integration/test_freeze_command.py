@@ -107,7 +107,7 @@ def test_the_switches_give_the_cuda_build_and_the_cpu_build_each_under_its_name(
     assert sorted(path.name for path in tree.iterdir()) == ["_internal", f"tiny-server-cuda{SUFFIX}"]
     assert say(tree, "--version", entry=f"tiny-server-cuda{SUFFIX}").stdout == "tiny-server 1.2.3\n"
 
-    said, info = frozen(*where, "--cpu")
+    said, info = frozen(*where)  # without a switch
     assert (said["entry"], info.variant, info.toolkit, info.torch) == (f"tiny-server{SUFFIX}", "cpu", None, None)
     assert not any(entry.owner == "torch" for entry in info.files)
     assert sorted(path.name for path in Path(str(said["tree"])).iterdir()) == ["_internal", f"tiny-server{SUFFIX}"]

@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from lading.cli.freeze import CpuOption, OutOption, ProjectOption, ReuseOption, ToolkitOption
+from lading.cli.freeze import (
+    CpuOption,
+    CudaOption,
+    OutOption,
+    ProjectOption,
+    ReuseOption,
+    ToolkitOption,
+    wanted_toolkit,
+)
 from lading.cli.pack import parse_volume_limit
 from lading.cli.shared import JsonOption, VerboseOption, emit, session
 from lading.errors import CheckFailed
@@ -29,6 +37,7 @@ def build_command(
     project: ProjectOption = Path(),
     toolkit: ToolkitOption = None,
     *,
+    cuda: CudaOption = False,
     cpu: CpuOption = False,
     profile: Annotated[Profile, typer.Option(help="fast: quick; release: small.")] = "release",
     out: OutOption = None,
@@ -44,7 +53,7 @@ def build_command(
 
     Everything is made under out/. A second run does only what changed.
 
-    Example: `lading build --toolkit cu126 --profile fast`
+    Example: `lading build --cuda --profile fast`
     """
     talk = session(json=json, verbose=verbose)
     loaded = load_project(project)
@@ -56,7 +65,7 @@ def build_command(
         require_gpu=require_gpu,
         stay=_stay if serve else None,
     )
-    wanted = None if cpu else loaded.toolkit(toolkit)
+    wanted = wanted_toolkit(loaded, toolkit, cuda=cuda, cpu=cpu)
     with stopped_by_signals():
         summary, problem = walk_road(loaded, wanted, out or loaded.path("out"), options, talk.progress)
     append_to_job_page(summary)

@@ -15,32 +15,32 @@ from lading.manifest.project import Project, load_project
 from lading.manifest.toolkit import Toolkit
 
 ProjectOption = Annotated[Path, typer.Option("--project", help="The project's folder.")]
-ToolkitOption = Annotated[str | None, typer.Option("--toolkit", help="The toolkit; the app's default without it.")]
-CpuOption = Annotated[bool, typer.Option("--cpu", help="Build without CUDA.")]
+ToolkitOption = Annotated[str | None, typer.Option("--toolkit", help="With CUDA, by this toolkit.")]
+CudaOption = Annotated[bool, typer.Option("--cuda", help="With CUDA, by the app's default toolkit.")]
+CpuOption = Annotated[bool, typer.Option("--cpu", help="Without CUDA, which is the default.")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="The folder for build outputs; out/ of the project.")]
 ReuseOption = Annotated[
     bool, typer.Option("--reuse-env", help="Freeze with the Python that runs Lading, for runners without a network.")
 ]
 
 
-def wanted_toolkit(project: Project, toolkit: str | None, *, cpu: bool) -> Toolkit | None:
-    """The toolkit that the options ask for, or none for a CPU build, as of a project without any toolkit.
+def wanted_toolkit(project: Project, toolkit: str | None, *, cuda: bool, cpu: bool) -> Toolkit | None:
+    """The toolkit that the options ask for, or none for a CPU build, which is the default.
 
     Args:
         project: The project.
         toolkit: The option ``--toolkit``.
+        cuda: The option ``--cuda``.
         cpu: The option ``--cpu``.
 
     Raises:
         ManifestInvalid: There is no such toolkit.
-        typer.BadParameter: Both options are given.
+        typer.BadParameter: ``--cpu`` and another of them are given.
     """
-    if cpu and toolkit is not None:
-        message = f"--cpu and --toolkit {toolkit} exclude each other"
+    if cpu and (cuda or toolkit is not None):
+        message = f"--cpu and {f'--toolkit {toolkit}' if toolkit else '--cuda'} exclude each other"
         raise typer.BadParameter(message)
-    if cpu or (toolkit is None and not project.toolkits):
-        return None
-    return project.toolkit(toolkit)
+    return project.toolkit(toolkit) if cuda or toolkit is not None else None
 
 
 def as_json(result: FreezeResult) -> dict[str, object]:
@@ -68,6 +68,7 @@ def freeze_command(
     project: ProjectOption = Path(),
     toolkit: ToolkitOption = None,
     *,
+    cuda: CudaOption = False,
     cpu: CpuOption = False,
     out: OutOption = None,
     reuse_env: ReuseOption = False,
@@ -82,7 +83,7 @@ def freeze_command(
     loaded = load_project(project)
     result = freeze(
         loaded,
-        wanted_toolkit(loaded, toolkit, cpu=cpu),
+        wanted_toolkit(loaded, toolkit, cuda=cuda, cpu=cpu),
         out or loaded.path("out"),
         platform=this_platform(),
         progress=talk.progress,

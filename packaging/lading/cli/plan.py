@@ -10,6 +10,7 @@ from typing import Annotated, get_args
 import typer
 from rich.console import Console
 
+from lading.cli.freeze import CpuOption, CudaOption, ToolkitOption, wanted_toolkit
 from lading.cli.shared import JsonOption, emit, session
 from lading.host import platform_tag
 from lading.manifest.base import Platform
@@ -106,8 +107,9 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def plan(
         *,
-        toolkit: Annotated[str | None, typer.Option(help="The toolkit; the app's default without it.")] = None,
-        cpu: Annotated[bool, typer.Option("--cpu", help="Plan the CPU build.")] = False,
+        toolkit: ToolkitOption = None,
+        cuda: CudaOption = False,
+        cpu: CpuOption = False,
         destination: Annotated[
             list[str] | None, typer.Option(help="A destination's name; repeat for more. All without it.")
         ] = None,
@@ -121,10 +123,8 @@ def register(app: typer.Typer) -> None:
 
         Example: `lading plan --toolkit cu128 --destination github`
         """
-        if cpu and toolkit:
-            message = "--cpu and --toolkit exclude each other"
-            raise typer.BadParameter(message)
         loaded = load_project(project)
-        flavor = CPU if cpu else loaded.toolkit(toolkit).name
+        wanted = wanted_toolkit(loaded, toolkit, cuda=cuda, cpu=cpu)
+        flavor = wanted.name if wanted else CPU
         result = make_plan(loaded, flavor, _platform(platform), destination or ())
         emit(session(json=json), result, lambda console: _draw(result, console))

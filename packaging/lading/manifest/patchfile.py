@@ -41,6 +41,7 @@ class PatchHeader(Record):
         app, component: Which component.
         from_tree, to_tree: Tree digests before and after.
         from_index, to_index: SHA-256 of the older and the newer index, decompressed (canonical JSON).
+        to_index_size: Bytes of the newer index, decompressed: no decoder need make more.
         index: The newer index, relative to the older one.
         files: Changed and new files, in index order. Files that both trees have are not listed; nor are links, which
             the new index holds entirely.
@@ -53,5 +54,6 @@ class PatchHeader(Record):
     to_tree: Sha256
     from_index: Sha256
     to_index: Sha256
+    to_index_size: int = Field(gt=0)
     index: PatchBlob
     files: tuple[PatchBlob, ...]

@@ -105,6 +105,7 @@ def make_patch(
         to_tree=record.tree,
         from_index=sha256_bytes(before),
         to_index=sha256_bytes(after),
+        to_index_size=len(after),
         index=PatchBlob(method=method, size=len(index_blob)),
         files=tuple(blob for blob, _ in made),
     )

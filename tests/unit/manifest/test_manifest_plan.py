@@ -155,7 +155,7 @@ def test_the_products_plan_fits_into_80_columns(
 
 
 def test_a_plan_says_what_is_kept_out_and_why(make_project: MakeProject, capsys: pytest.CaptureFixture[str]) -> None:
-    assert _run("plan", "--project", str(make_project()), "--platform", "linux-x86_64") == 0
+    assert _run("plan", "--project", str(make_project()), "--cuda", "--platform", "linux-x86_64") == 0
     out = capsys.readouterr().out
     assert "torch/include/**\n      Headers, for building only.\n" in out
     assert "Nothing was built, written or sent." in out
@@ -163,7 +163,7 @@ def test_a_plan_says_what_is_kept_out_and_why(make_project: MakeProject, capsys:
 
 def test_the_json_is_the_plan(make_project: MakeProject, capsys: pytest.CaptureFixture[str]) -> None:
     root = make_project()
-    assert _run("plan", "--project", str(root), "--platform", "linux-x86_64", "--json") == 0
+    assert _run("plan", "--project", str(root), "--cuda", "--platform", "linux-x86_64", "--json") == 0
     plan = Plan.model_validate(json.loads(capsys.readouterr().out))
     assert plan == make_plan(load_project(root), "cu126", "linux-x86_64")
 
