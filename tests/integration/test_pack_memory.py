@@ -64,7 +64,7 @@ def test_a_sparse_file_above_a_gibibyte_streams_and_twice_as_much_needs_no_more(
     for figures in (one, two):
         assert figures["read"] - tiny["read"] < 8, "reading and digesting needs a block a thread"
         assert figures["packed"] - tiny["packed"] < 160, "writing needs a few frames"
-    assert abs(two["packed"] - one["packed"]) < 12
+    assert abs(two["packed"] - one["packed"]) < 40, "a frame more or less by chance, and nothing of the 1,258 MB more"
     archive = tmp_path / "out-2" / f"{APP}-core-0.1.0-cpu-linux-x86_64.tar.zst"
     assert archive.stat().st_size < MIB
 

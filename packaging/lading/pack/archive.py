@@ -4,8 +4,8 @@ One thread reads files in archive order and digests them; a pool compresses fram
 order. The bytes written do not depend on the number of threads.
 
 Invariants:
-    * The frames that are being compressed, or wait to be written, need no more than ``memory`` bytes together
-      (:func:`frame_cost`); one more frame is being read. So memory does not depend on the input.
+    * The frames that are being read, compressed, or wait to be written need no more than ``memory`` bytes together
+      (:func:`frame_cost`): a frame is read only when there is room for it. So memory does not depend on the input.
     * Every frame gets a compressor of its own, so that its bytes cannot depend on what a thread compressed before.
     * Everything is written into a staging folder; the caller moves it into place when all is well.
 """
@@ -15,15 +15,16 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from lading.atomic import as_host_error
 from lading.manifest.index import FRAME_LIMIT, Frame, Index, IndexEntry
 from lading.manifest.release import Asset
-from lading.pack.layout import Layout
-from lading.pack.members import raw_frames
+from lading.pack.layout import END, Layout
+from lading.pack.members import frame_size, raw_frames
+from lading.pack.memory import give_back_large_blocks
 from lading.pack.profiles import Profile, compress_frame
 from lading.pack.volumes import VolumeWriter
 from lading.progress import Task
@@ -40,8 +41,8 @@ def frame_cost(raw: int) -> int:
     return 2 * raw + min(_TABLES, 10 * raw)
 
 
-# Two full frames at a time, whatever the number of processors: with the one that is being read, and what the process
-# needs besides, that stays below 300 MB. Smaller frames run on all processors.
+# Two full frames at a time, whatever the number of processors: with what the process needs besides, that stays below
+# 300 MB. Smaller frames run on all processors.
 MEMORY = 2 * frame_cost(FRAME_LIMIT)
 
 
@@ -79,11 +80,14 @@ class _Compressor:
         self._used = 0
         self._waiting: deque[tuple[int, Future[tuple[Frame, bytes]]]] = deque()
 
-    def put(self, raw: bytearray) -> None:
-        """Take a frame when there is room; write older ones until there is."""
-        cost = frame_cost(len(raw))
-        while self._waiting and self._used + cost > self._memory:
+    def make_room(self, size: int) -> None:
+        """Write older frames until there is room for one of so many raw bytes."""
+        while self._waiting and self._used + frame_cost(size) > self._memory:
             self._write_next()
+
+    def put(self, raw: bytearray) -> None:
+        """Take a frame."""
+        cost = frame_cost(len(raw))
         self._waiting.append((cost, self._pool.submit(_make_frame, raw, self._profile)))
         self._used += cost
 
@@ -133,6 +137,7 @@ def write_archive(
         TreeInvalid: A file cannot be read any more.
         DiskFull, AccessDenied: The staging folder cannot take it.
     """
+    give_back_large_blocks()
     writer = VolumeWriter(staging, archive, limit)
     try:
         with ExitStack() as stack:
@@ -140,9 +145,10 @@ def write_archive(
             pool = stack.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="compress"))
             stack.callback(pool.shutdown, cancel_futures=True)
             compressor = _Compressor(pool, writer, profile, memory)
-            for raw in raw_frames(root, layout, task):
-                compressor.put(raw)
-                del raw  # the next one is read while this one is compressed, and must not find it still held here
+            frames = stack.enter_context(closing(raw_frames(root, layout, task)))
+            for size in (*map(frame_size, layout.frames), len(END)):
+                compressor.make_room(size)
+                compressor.put(next(frames))
             compressor.finish()
             volumes, digest = writer.finish()
     except OSError as error:

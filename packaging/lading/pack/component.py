@@ -44,7 +44,17 @@ def _over_budget(plan: ComponentPlan, size: int, budget: int, kind: str, older: 
     )
 
 
-def _check_budgets(plan: ComponentPlan, size: int | None, older: Index | None) -> None:
+def check_budgets(plan: ComponentPlan, size: int | None, older: Index | None) -> None:
+    """Hold a component against its budgets.
+
+    Args:
+        plan: The component.
+        size: Bytes of its archive; none where it is not known or does not count.
+        older: An earlier version's index, against which growth is told.
+
+    Raises:
+        BudgetExceeded: It is too large; names the files that grew.
+    """
     if plan.budget_unpacked is not None and plan.unpacked > plan.budget_unpacked:
         raise _over_budget(plan, plan.unpacked, plan.budget_unpacked, "unpacked", older)
     if size is not None and plan.budget is not None and size > plan.budget:
@@ -126,10 +136,10 @@ def pack_component(
         FileChanged, DiskFull, AccessDenied: See :func:`lading.pack.archive.write_archive`.
     """
     if reused := find_reusable(plan, folder, profile=profile, limit=limit, published=published):
-        _check_budgets(plan, reused.record.size if profile == "release" else None, older)
+        check_budgets(plan, reused.record.size if profile == "release" else None, older)
         progress.note(f"{plan.component} {plan.version}: reused, {reused.record.size / 1e6:,.1f} MB already packed")
         return reused
-    _check_budgets(plan, None, older)
+    check_budgets(plan, None, older)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=staging_prefix(plan.component), suffix=STAGING_SUFFIX, dir=folder))
@@ -149,7 +159,7 @@ def pack_component(
                 memory=memory,
             )
         # Only the release profile's size is what users download; a development build is larger on purpose.
-        _check_budgets(plan, written.size if profile == "release" else None, older)
+        check_budgets(plan, written.size if profile == "release" else None, older)
         record = _stage_records(staging, plan, written, profile)
         refuse_other_bytes(plan, record, published)
         _remove_older(folder, plan)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -122,7 +122,7 @@ class MemberReader:
             self._stream = None
 
 
-def raw_frames(root: Path, layout: Layout, task: Task) -> Iterator[bytearray]:
+def raw_frames(root: Path, layout: Layout, task: Task) -> Generator[bytearray, None, None]:
     """Read a component's frames, the end of the tar last.
 
     Args:
@@ -145,8 +145,13 @@ def raw_frames(root: Path, layout: Layout, task: Task) -> Iterator[bytearray]:
         reader.abandon()
 
 
+def frame_size(pieces: tuple[Piece, ...]) -> int:
+    """Raw bytes of a frame."""
+    return sum(piece.end - piece.start for piece in pieces)
+
+
 def _raw_frame(reader: MemberReader, layout: Layout, pieces: tuple[Piece, ...]) -> bytearray:
-    raw = bytearray(sum(piece.end - piece.start for piece in pieces))
+    raw = bytearray(frame_size(pieces))
     with memoryview(raw) as view:
         at = 0
         for piece in pieces:

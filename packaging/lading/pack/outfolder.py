@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from lading.atomic import as_host_error
-from lading.errors import Busy
+from lading.errors import Busy, ManifestInvalid
 from lading.manifest.base import Component
 from lading.manifest.names import checksum_name
 from lading.manifest.release import Release
@@ -48,6 +48,7 @@ def hold_folder(folder: Path) -> Iterator[None]:
 
     Raises:
         Busy: Another packer works there; told at once.
+        ManifestInvalid: It is a file, or lies below one.
         AccessDenied, DiskFull: The folder cannot be written.
     """
     native = FileLock(folder / LOCK, timeout=0)
@@ -59,6 +60,12 @@ def hold_folder(folder: Path) -> Iterator[None]:
             f"{folder} is being written by another process.",
             usually="Another packing into the same folder is running.",
             todo="Wait for it to end, or pack into another folder with --out.",
+        ) from error
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ManifestInvalid(
+            f"The assets cannot lie in {folder}: {error.strerror}.",
+            usually="A file has that name, or the name of a folder above it.",
+            todo="Name another folder with --out.",
         ) from error
     except OSError as error:
         raise as_host_error(error, f"writing into {folder}") from error

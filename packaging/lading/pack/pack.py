@@ -6,8 +6,8 @@
 4. Make patches from earlier releases.
 5. Write the release manifest last: a folder with it is complete.
 
-Nothing is written before step 3, so a tree that cannot be shipped leaves no trace; from then on no other packer works
-in the folder.
+Nothing is written before step 3, so a tree that cannot be shipped, a label that is taken and a budget that the files
+alone exceed leave no trace; from then on no other packer works in the folder.
 """
 
 from __future__ import annotations
@@ -24,19 +24,20 @@ from lading.errors import FileChanged, ManifestInvalid, TreeInvalid, listed
 from lading.manifest.app import Budgets
 from lading.manifest.base import Component, canonical_json
 from lading.manifest.buildinfo import BuildInfo
-from lading.manifest.index import FRAME_LIMIT
+from lading.manifest.index import FRAME_LIMIT, Index
 from lading.manifest.names import core_archive_name, libs_archive_name, release_name
 from lading.manifest.release import Asset, PatchRecord, Release, Requirements
 from lading.manifest.toolkit import Toolkit
 from lading.manifest.tree import TreeEntry, tree_digest
 from lading.pack.archive import MEMORY, frame_cost
 from lading.pack.assets import keep_checksum, read_index, write_asset
-from lading.pack.component import pack_component
+from lading.pack.component import check_budgets, pack_component
 from lading.pack.earlier import earlier_releases, older_component, patches_from
 from lading.pack.filenames import check_names
 from lading.pack.outfolder import hold_folder
 from lading.pack.planned import ComponentPlan, Packed
 from lading.pack.profiles import Profile
+from lading.pack.published import refuse_other_content
 from lading.pack.scan import default_threads, scan_tree
 from lading.pack.split import split
 from lading.pack.volumes import check_limit
@@ -243,12 +244,16 @@ def pack(
         check_names(entry.path for entry in info.files)
     # 2
     plans = _plans(info, toolkit, budgets or Budgets())
-    releases = earlier_releases((*options.previous, *options.published), info, plans["core"].flavor)
+    places = (*options.previous, *options.published)
+    releases = earlier_releases(places, info, plans["core"].flavor)
+    olders = {name: _older_index(releases, plan, places) for name, plan in plans.items()}
+    for name, plan in plans.items():  # what is known before anything is compressed
+        refuse_other_content(plan, options.published)
+        check_budgets(plan, None, olders[name])
     with hold_folder(folder):
         # 3
-        components = _pack_components(tree, plans, folder, releases=releases, options=options, progress=progress)
+        components = _pack_components(tree, plans, folder, olders=olders, options=options, progress=progress)
         # 4
-        places = (*options.previous, *options.published)
         patches = patches_from(releases[: options.patches], components, folder, places=places, progress=progress)
         # 5
         release = _release(info, toolkit, components, patches, options.channel)
@@ -256,20 +261,23 @@ def pack(
     return PackResult(release=release, release_file=file, components=components)
 
 
+def _older_index(releases: Sequence[Release], plan: ComponentPlan, places: Sequence[Path]) -> Index | None:
+    older = older_component(releases, plan, places)
+    return read_index(older[0], older[1].index) if older else None
+
+
 def _pack_components(
     tree: Path,
     plans: Mapping[Component, ComponentPlan],
     folder: Path,
     *,
-    releases: Sequence[Release],
+    olders: Mapping[Component, Index | None],
     options: PackOptions,
     progress: Progress,
 ) -> tuple[Packed, ...]:
     """Libs first, since they seldom change and are then done; core first in the answer."""
-    places = (*options.previous, *options.published)
     packed: dict[Component, Packed] = {}
     for name, plan in sorted(plans.items(), reverse=True):
-        older = older_component(releases, plan, places)
         packed[name] = pack_component(
             tree,
             plan,
@@ -279,7 +287,7 @@ def _pack_components(
             threads=options.threads or default_threads(),
             progress=progress,
             published=options.published,
-            older=read_index(older[0], older[1].index) if older else None,
+            older=olders[name],
             memory=MEMORY if options.threads is None else options.threads * frame_cost(FRAME_LIMIT),
         )
     return tuple(component for _, component in sorted(packed.items()))

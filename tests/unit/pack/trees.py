@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
+import shutil
 import tarfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -148,6 +150,22 @@ def describe(
         glibc="2.28",
         provenance=PROVENANCE,
     )
+
+
+def copy_project(folder: Path) -> Path:
+    """This project's manifests and version in another folder, without budgets: they are the real product's.
+
+    Returns:
+        The folder.
+    """
+    shutil.copytree(ROOT / "manifests", folder / "manifests")
+    for path in (folder / "manifests").rglob("*.yaml"):
+        text = re.sub(r"^budgets:.*\n(?: +.*\n)*", "", path.read_text("utf-8"), flags=re.MULTILINE)
+        path.write_text(text, "utf-8")
+    version = folder / "server" / "lading_server"
+    version.mkdir(parents=True)
+    shutil.copy(ROOT / "server" / "lading_server" / "_version.py", version)
+    return folder
 
 
 @dataclass
