@@ -230,12 +230,9 @@ def run_command(installed: Installed, tmp_path: Path) -> list[str]:
 def started(command: list[str]) -> tuple[subprocess.Popen[str], dict[str, object]]:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    text = ""
-    while not text.rstrip().endswith("\n}"):
-        line = process.stdout.readline()
-        assert line, text + (process.stderr.read() if process.stderr else "")
-        text += line
-    return process, json.loads(text)
+    line = process.stdout.readline()
+    assert line, process.stderr.read() if process.stderr else ""
+    return process, json.loads(line)
 
 
 @pytest.mark.proves("S1-21")
