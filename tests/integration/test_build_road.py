@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from lading.errors import ImportMissing
+from lading.errors import FreezeFailed
 from lading.manifest.base import read_record
 from lading.report.summary import BuildSummary
 
@@ -156,7 +156,7 @@ def test_a_walk_that_breaks_says_where_and_keeps_what_was_there(road: Road) -> N
     done = road.walk()
 
     summary = json.loads(done.stdout)
-    assert done.returncode == ImportMissing.exit_code
+    assert done.returncode == FreezeFailed.exit_code
     assert summary == json.loads((road.out / "summary.json").read_bytes())
     assert summary["outcome"] == "failed"
     assert [step["name"] for step in summary["steps"]] == ["freeze"]
