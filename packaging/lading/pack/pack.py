@@ -21,6 +21,7 @@ from backports import zstd
 
 from lading.digest import sha256_bytes
 from lading.errors import FileChanged, ManifestInvalid, TreeInvalid, listed
+from lading.host.facts import usable_cpus
 from lading.manifest.app import Budgets
 from lading.manifest.base import Component, canonical_json
 from lading.manifest.buildinfo import BuildInfo
@@ -38,7 +39,7 @@ from lading.pack.outfolder import hold_folder
 from lading.pack.planned import ComponentPlan, Packed
 from lading.pack.profiles import Profile
 from lading.pack.published import refuse_other_content
-from lading.pack.scan import default_threads, scan_tree
+from lading.pack.scan import scan_tree
 from lading.pack.split import split
 from lading.pack.volumes import check_limit
 from lading.progress import Progress
@@ -284,7 +285,7 @@ def _pack_components(
             folder,
             profile=options.profile,
             limit=options.volume_limit,
-            threads=options.threads or default_threads(),
+            threads=options.threads or usable_cpus(),
             progress=progress,
             published=options.published,
             older=olders[name],

@@ -20,6 +20,7 @@ from typing import BinaryIO
 
 from lading.digest import sha256_stream
 from lading.errors import FileChanged, LinkEscapes, TreeInvalid
+from lading.host.facts import usable_cpus
 from lading.manifest.tree import TreeEntry
 from lading.pack.filenames import check_carried
 from lading.progress import Progress, Task
@@ -36,13 +37,6 @@ def _opening() -> int:
 
 
 _OPENING = _opening()
-
-
-def default_threads() -> int:
-    """Processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)))
-    return os.cpu_count() or 1  # pragma: no cover (Windows)
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -225,7 +219,7 @@ def scan_tree(root: Path, progress: Progress, *, threads: int | None = None) -> 
     largest_first = sorted(
         files, key=lambda file: -file[1].st_size
     )  # so that no thread is left with a giant at the end
-    with progress.task("reading the tree", total) as task, ThreadPoolExecutor(threads or default_threads()) as pool:
+    with progress.task("reading the tree", total) as task, ThreadPoolExecutor(threads or usable_cpus()) as pool:
         entries = list(pool.map(lambda file: _file_entry(root, file[0], file[1], task), largest_first))
     return tuple(sorted([*entries, *links], key=lambda entry: entry.path.encode()))
 
