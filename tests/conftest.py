@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -17,3 +18,11 @@ if str(ROOT) not in sys.path:
 def root() -> Path:
     """The repository."""
     return ROOT
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C interrupt what the tests start, although a job in the background may be started with it ignored.
+
+    A shell without job control starts background jobs so, every child inherits it, and Python then leaves it ignored.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
