@@ -89,7 +89,7 @@ def test_the_analysis_says_what_the_loader_says(workshop: Workshop) -> None:
     """The same tree, asked of ``ldd``: both find the same library missing, and the same file for the other."""
     ldd = shutil.which("ldd")
     if ldd is None:
-        pytest.skip("no ldd")
+        pytest.skip("ldd is not installed (Debian: libc-bin), so there is no second opinion to compare with")
     here = workshop.library("_internal/a/libhere.so.1", "-Wl,-soname,libhere.so.1")
     gone = workshop.library("_internal/a/libgone.so.1", "-Wl,-soname,libgone.so.1")
     user = workshop.library(
@@ -112,7 +112,7 @@ def test_version_needs_are_read_without_section_headers(workshop: Workshop) -> N
     before = scan(workshop.root).objects[0]
     assert before.glibc is not None
     if objcopy is None:
-        pytest.skip("no objcopy")
+        pytest.skip("objcopy is not installed (Debian: binutils), so no stripped library can be made")
     done = subprocess.run([objcopy, "--strip-section-headers", str(path)], check=False, capture_output=True)
     if done.returncode != 0:  # an older binutils: take them out of the header by hand
         data = bytearray(path.read_bytes())

@@ -134,7 +134,7 @@ def test_the_road_verified_it_and_every_cuda_library_came_from_the_tree(summary:
     assert checks["gpu"]["status"] in {"pass", "skipped"}
 
 
-def test_nothing_but_what_is_published_lies_in_the_store(cuda: Product) -> None:
+def test_libs_are_published_under_their_label_and_nothing_half_written_is_left(cuda: Product) -> None:
     store = OUT / "store"
     libs = cuda.release.component("libs")
     assert libs is not None

@@ -27,6 +27,11 @@ class Asset(Record):
     size: int = Field(ge=0)
     sha256: Sha256
 
+    @property
+    def checksum_line(self) -> bytes:
+        """What the ``.sha256`` file beside the asset holds: one line that ``sha256sum -c`` understands."""
+        return f"{self.sha256}  {self.name}\n".encode()
+
 
 class TorchBuild(Record):
     """The torch that the tree holds, as it says itself.

@@ -18,11 +18,6 @@ INDEX_LEVEL = 19  # a few hundred kilobytes that every client without the older 
 INDEX_LIMIT = 64 * 2**20  # decompressed; two orders of magnitude above a real index
 
 
-def checksum_line(asset: Asset) -> bytes:
-    """One line that ``sha256sum -c`` understands."""
-    return f"{asset.sha256}  {asset.name}\n".encode()
-
-
 def write_asset(folder: Path, name: str, data: bytes, *, durable: bool = True) -> Asset:
     """Write a small asset and its checksum file; the asset last, so that one that is there has its checksum.
 
@@ -39,7 +34,7 @@ def write_asset(folder: Path, name: str, data: bytes, *, durable: bool = True) -
         DiskFull, AccessDenied: The folder cannot take it.
     """
     asset = Asset(name=name, size=len(data), sha256=sha256_bytes(data))
-    write_atomic(folder / checksum_name(name), checksum_line(asset), durable=durable)
+    write_atomic(folder / checksum_name(name), asset.checksum_line, durable=durable)
     write_atomic(folder / name, data, durable=durable)
     return asset
 
@@ -47,8 +42,8 @@ def write_asset(folder: Path, name: str, data: bytes, *, durable: bool = True) -
 def keep_checksum(folder: Path, asset: Asset) -> None:
     """Write an asset's checksum file when it is lost or wrong."""
     path = folder / checksum_name(asset.name)
-    if not path.is_file() or path.read_bytes() != checksum_line(asset):
-        write_atomic(path, checksum_line(asset), durable=False)
+    if not path.is_file() or path.read_bytes() != asset.checksum_line:
+        write_atomic(path, asset.checksum_line, durable=False)
 
 
 def read_index(folder: Path, asset: Asset) -> Index:

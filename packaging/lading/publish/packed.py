@@ -55,11 +55,6 @@ class Packed:
     objects: tuple[PackedObject, ...]
 
 
-def checksum_line(asset: Asset) -> bytes:
-    """A line that ``sha256sum -c`` accepts."""
-    return f"{asset.sha256}  {asset.name}\n".encode()
-
-
 def read_packed(folder: Path, release_file: Path) -> Packed:
     """Read a packed folder's release.
 
@@ -101,7 +96,7 @@ def release_files(folder: Path) -> tuple[Path, ...]:
 
 
 def _with_checksum(folder: Path, component: ComponentRecord, asset: Asset) -> list[PackedObject]:
-    line = checksum_line(asset)
+    line = asset.checksum_line
     beside = folder / checksum_name(asset.name)
     if beside.exists() and beside.read_bytes() != line:
         raise DigestMismatch(
@@ -131,7 +126,7 @@ def _record_objects(folder: Path, component: ComponentRecord) -> list[PackedObje
         raise _incomplete(f"{beside} is not the component that the release manifest describes")
     asset = Asset(name=name, size=len(data), sha256=sha256_bytes(data))
     path = asset_path(component, name)
-    return [_small(component, checksum_name(path), checksum_line(asset)), _small(component, path, data)]
+    return [_small(component, checksum_name(path), asset.checksum_line), _small(component, path, data)]
 
 
 def _small(component: ComponentRecord, path: str, data: bytes) -> PackedObject:
