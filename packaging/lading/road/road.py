@@ -39,6 +39,7 @@ from lading.publish.publisher import PublishResult, publish
 from lading.report.format import size as size_text
 from lading.report.summary import BuildSummary, Part, Place, Step, SummaryAsset, sizes_by_owner
 from lading.sign.keys import development_keys
+from lading.sign.repository import folder_reader, is_development, newest_root
 from lading.store.home import Home, trust_folder
 from lading.store.install import InstallResult, install
 from lading.store.installed import Installed, current_version
@@ -174,6 +175,9 @@ def _publish(walk: _Walk, packed: PackResult) -> PublishResult:
         try:
             result = publish(packed.release_file.parent, packed.release_file, destination, keys, progress=walk.progress)
         except ReleaseTaken:
+            # Nobody but this machine trusts development keys; a store that others may have read is never emptied.
+            if not is_development(newest_root(folder_reader(walk.store)) or b""):
+                raise
             _begin_anew(walk)
             result = publish(packed.release_file.parent, packed.release_file, destination, keys, progress=walk.progress)
         sent = f"{len(result.uploaded)} objects, {size_text(result.bytes_uploaded)}"
