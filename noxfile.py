@@ -115,7 +115,7 @@ def workflows(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Measure packing and installing against the common way, on the real tree that ``build_cuda`` made."""
+    """Measure packing, installing and updating against the common way, on the real tree that ``build_cuda`` made."""
     prepare(session, "lading")
     tree = OUT / "tree" / "cu126"
     words = ["--tree", str(tree / "lading-server-cuda"), "--buildinfo", str(tree / "buildinfo.json")]
@@ -155,7 +155,7 @@ def lock(session: nox.Session) -> None:
         *common, "pyproject.toml", "--group", "package", "-o", str(LOCKS / "lading.txt"), env=environment, external=True
     )
     for group in GROUPS:
-        words = ["pyproject.toml", "--extra", "server", "--group", "package", "--group", group]
+        words = ["pyproject.toml", "--extra", "server", "--extra", "s3", "--group", "package", "--group", group]
         session.run(*common, *words, "-o", str(LOCKS / f"{group}.txt"), env=environment, external=True)
 
 

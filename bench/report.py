@@ -38,20 +38,23 @@ def goal(result: Result) -> str:
     if result.goal is not None:
         parts.append(f"≥ {result.goal:.2f}x".replace(".00", ""))
     if result.limit is not None:
-        parts.append(f"≤ {result.limit:,.0f} {result.unit}")
+        parts.append(f"≤ {result.limit:,.0f} {result.unit}".removesuffix(" requests"))
     return ", ".join(parts)
 
 
 def value(amount: float | None, unit: str) -> str:
-    """A value with its unit, in three or more digits."""
+    """A value with its unit, in three or more digits; what is counted has no part of one."""
     if amount is None:
         return ""
-    return f"{amount:,.0f} {unit}" if amount >= 100 else f"{amount:,.1f} {unit}"  # noqa: PLR2004 (three digits)
+    if unit == "requests":
+        return f"{amount:,.0f}"
+    digits = 0 if amount >= 100 else 1 if amount >= 1 or unit != "%" else 3  # noqa: PLR2004 (three digits)
+    return f"{amount:,.{digits}f} {unit}"
 
 
 def cells(result: Result) -> tuple[str, ...]:
     """The texts of one line."""
-    ratio = "" if result.ratio is None else f"{result.ratio:.2f}x"
+    ratio = "" if result.ratio is None else f"{result.ratio:.2f}x" if result.ratio < 1_000 else f"{result.ratio:,.0f}x"  # noqa: PLR2004 (more digits tell nothing)
     verdict = "yes" if result.reached else "NO"
     return (result.what, value(result.peer, result.unit), value(result.ours, result.unit), ratio, goal(result), verdict)
 

@@ -8,25 +8,30 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from backports.zstd import compress
 
+from lading.delta.codec import encode
+from lading.delta.container import write_patch
+from lading.delta.parts import cut
 from lading.digest import sha256_bytes
 from lading.manifest.base import Component, Platform, canonical_json
-from lading.manifest.index import Frame, Index, IndexEntry
+from lading.manifest.index import INDEX_LEVEL, Frame, Index, IndexEntry
 from lading.manifest.names import (
     checksum_name,
     component_name,
     core_archive_name,
     index_name,
     libs_archive_name,
+    patch_name,
     release_name,
     volume_name,
 )
-from lading.manifest.release import Asset, ComponentRecord, Provenance, Release, Requirements
+from lading.manifest.patchfile import PatchBlob, PatchHeader
+from lading.manifest.release import Asset, ComponentRecord, PatchRecord, Provenance, Release, Requirements
 from lading.manifest.tree import tree_digest
 from lading.publish.folder import FolderDestination
 from lading.publish.publisher import PublishResult, publish
@@ -44,6 +49,10 @@ class Link:
     """A symbolic link to put into a tree."""
 
     target: str
+
+
+class Executable(bytes):
+    """A file's bytes, with the executable bit whatever its name."""
 
 
 Files = Mapping[str, bytes | Link]
@@ -90,22 +99,28 @@ def _member(path: str, content: bytes | Link) -> tuple[bytes, int]:
             info.type, info.linkname = tarfile.SYMTYPE, content.target
             archive.addfile(info)
         else:
-            info.size, info.mode = len(content), _mode(path)
+            info.size, info.mode = len(content), mode_of(path, content)
             archive.addfile(info, io.BytesIO(content))
         length = archive.offset
     header = length if isinstance(content, Link) else length - -(-len(content) // 512) * 512
     return stream.getvalue()[:length], header
 
 
-def _mode(path: str) -> int:
-    return 0o755 if path == ENTRY or path.endswith(".sh") else 0o644
+def mode_of(path: str, content: bytes) -> int:
+    """The mode of a file in a release."""
+    return 0o755 if path == ENTRY or path.endswith(".sh") or isinstance(content, Executable) else 0o644
 
 
 def _entry(path: str, content: bytes | Link, *, frame: int, offset: int) -> IndexEntry:
     if isinstance(content, Link):
         return IndexEntry(path=path, type="link", target=content.target, frame=frame, offset=offset)
     return IndexEntry(
-        path=path, mode=_mode(path), size=len(content), sha256=sha256_bytes(content), frame=frame, offset=offset
+        path=path,
+        mode=mode_of(path, content),
+        size=len(content),
+        sha256=sha256_bytes(content),
+        frame=frame,
+        offset=offset,
     )
 
 
@@ -119,15 +134,19 @@ def write_asset(folder: Path, name: str, data: bytes) -> Asset:
 
 
 def write_component(
-    folder: Path, component: Component, version: str, flavor: str, files: Files, *, volume: int, frame: int = FRAME
+    folder: Path,
+    component: Component,
+    version: str,
+    flavor: str,
+    files: Files,
+    *,
+    volume: int,
+    frame: int = FRAME,
+    level: int = INDEX_LEVEL,
 ) -> ComponentRecord:
     """Write one component's assets and its record."""
     index, stored = index_of(files, frame)
-    archive = (
-        core_archive_name(APP, version, flavor, PLATFORM)
-        if component == "core"
-        else libs_archive_name(APP, version, PLATFORM)
-    )
+    archive = _archive(component, version, flavor)
     volumes: list[bytes] = [b""]
     for data in stored:
         if volumes[-1] and len(volumes[-1]) + len(data) > volume:
@@ -146,7 +165,7 @@ def write_component(
         unpacked=sum(entry.size for entry in entries),
         size=len(whole),
         sha256=sha256_bytes(whole),
-        index=write_asset(folder, index_name(archive), compress(canonical_json(index), 3)),
+        index=write_asset(folder, index_name(archive), compress(canonical_json(index), level)),
         volumes=tuple(
             write_asset(folder, volume_name(archive, number, len(volumes)), data)
             for number, data in enumerate(volumes, start=1)
@@ -155,6 +174,73 @@ def write_component(
     )
     write_asset(folder, component_name(archive), canonical_json(record))
     return record
+
+
+def _archive(component: Component, version: str, flavor: str) -> str:
+    if component == "core":
+        return core_archive_name(APP, version, flavor, PLATFORM)
+    return libs_archive_name(APP, version, PLATFORM)
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A component of an earlier release, from which a patch is to lead."""
+
+    component: Component
+    version: str
+    files: Files
+
+
+def _tree_of(files: Files) -> str:
+    return tree_digest(entry.tree_entry() for entry in index_of(files)[0].files)
+
+
+def patch_bytes(component: ComponentRecord, files: Files, earlier: Earlier) -> bytes:
+    """The patch that leads from an earlier component to a newer one, as the format's description says."""
+    old, new = index_of(earlier.files)[0], index_of(files)[0]
+    before, after = canonical_json(old), canonical_json(new)
+    have = {entry.sha256 for entry in old.files}
+    blobs: list[tuple[PatchBlob, bytes]] = []
+    for path, content in files.items():
+        digest = None if isinstance(content, Link) else sha256_bytes(content)
+        if isinstance(content, Link) or digest in have:
+            continue
+        have.add(digest)
+        base = earlier.files.get(path)
+        blobs += _file_blobs(path, bytes(content), bytes(base) if isinstance(base, bytes) else b"")
+    method, index_blob = encode(before, after)
+    header = PatchHeader(
+        app=APP,
+        component=component.component,
+        from_tree=_tree_of(earlier.files),
+        to_tree=component.tree,
+        from_index=sha256_bytes(before),
+        to_index=sha256_bytes(after),
+        to_index_size=len(after),
+        index=PatchBlob(method=method, size=len(index_blob)),
+        files=tuple(blob for blob, _ in blobs),
+    )
+    return write_patch(header, [index_blob, *(data for _, data in blobs)])
+
+
+def _file_blobs(path: str, new: bytes, old: bytes) -> list[tuple[PatchBlob, bytes]]:
+    parts = cut(len(new), len(old))
+    found = []
+    for part in parts:
+        before = old[part.old_start : part.old_start + part.old_size]
+        method, data = encode(before, new[part.start : part.start + part.size])
+        piece = {} if method == "zstd" or part.old_size == len(old) else {"start": part.old_start}
+        blob = PatchBlob(
+            method=method,
+            size=len(data),
+            path=path,
+            old=None if method == "zstd" else path,
+            raw=part.size if len(parts) > 1 else None,
+            old_start=piece.get("start"),
+            old_size=part.old_size if piece else None,
+        )
+        found.append((blob, data))
+    return found
 
 
 def write_packed(
@@ -167,6 +253,8 @@ def write_packed(
     volume: int = 10**9,
     channel: str = "stable",
     entry: str = ENTRY,
+    earlier: Sequence[Earlier] = (),
+    level: int = INDEX_LEVEL,
 ) -> Path:
     """Write a whole packed folder.
 
@@ -178,15 +266,32 @@ def write_packed(
         volume: Largest volume in bytes.
         channel: The channel.
         entry: The executable.
+        earlier: Components from which patches are to lead.
+        level: zstd's level for the indexes.
 
     Returns:
         The release manifest.
     """
     flavor = "cpu" if libs is None else label.partition("-")[0]
-    components = [write_component(folder, "core", version, flavor, core, volume=volume)]
+    components = [write_component(folder, "core", version, flavor, core, volume=volume, level=level)]
     if libs is not None:
-        components.append(write_component(folder, "libs", label, flavor, libs, volume=volume))
+        components.append(write_component(folder, "libs", label, flavor, libs, volume=volume, level=level))
     release = release_of(version, flavor, components, core, libs, channel=channel, entry=entry)
+    patches = [
+        PatchRecord(
+            component=old.component,
+            from_version=old.version,
+            from_tree=_tree_of(old.files),
+            asset=write_asset(
+                folder, patch_name(_archive(old.component, record.version, flavor), old.version),
+                patch_bytes(record, files, old),
+            ),
+        )
+        for record, files in zip(components, (core, libs), strict=False)
+        for old in earlier
+        if files is not None and record.component == old.component and record.tree != _tree_of(old.files)
+    ]  # fmt: skip
+    release = release.model_copy(update={"patches": tuple(patches)})
     path = folder / release_name(APP, version, flavor, PLATFORM)
     path.write_bytes(canonical_json(release))
     return path
@@ -241,10 +346,14 @@ class Shop:
     Attributes:
         folder: Everything of it.
         volume: Largest volume in bytes.
+        level: zstd's level for the indexes.
+        components: What was released, by component and version.
     """
 
     folder: Path
     volume: int = 10**9
+    level: int = INDEX_LEVEL
+    components: dict[tuple[Component, str], Files] = field(default_factory=dict)
 
     @property
     def store(self) -> Path:
@@ -273,7 +382,21 @@ class Shop:
         *,
         label: str = "cu126-v1",
         clock: Clock = system_clock,
+        patches: Sequence[str] = (),
     ) -> PublishResult:
-        """Pack and publish a version."""
-        file = write_packed(self.packed(version), version, core, libs, label=label, volume=self.volume)
+        """Pack and publish a version, with patches from some earlier versions and labels."""
+        earlier = [Earlier(name, old, files) for (name, old), files in self.components.items() if old in patches]
+        file = write_packed(
+            self.packed(version),
+            version,
+            core,
+            libs,
+            label=label,
+            volume=self.volume,
+            earlier=earlier,
+            level=self.level,
+        )
+        self.components["core", version] = core
+        if libs is not None:
+            self.components["libs", label] = libs
         return publish(self.packed(version), file, FolderDestination(self.store), self.keys, clock)

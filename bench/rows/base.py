@@ -23,12 +23,13 @@ from lading.manifest.buildinfo import BuildInfo
 ROOT = Path(__file__).resolve().parent.parent.parent
 PEER = (sys.executable, "-m", "bench.peers.reference_way")
 LADING = (sys.executable, "-m", "lading")
-Unit = Literal["s", "MB", "MiB", "ms"]
-Need = Literal["store", "freeze_python"]
+Unit = Literal["s", "kB", "MB", "MiB", "ms", "requests", "%"]
+Need = Literal["store", "freeze_python", "wheels"]
 
 OPTIONS: dict[Need, str] = {
     "store": "no signed store was given (--store)",
     "freeze_python": "no interpreter with PyInstaller was given (--freeze-python)",
+    "wheels": "the other versions of what is updated were not given (--wheels) and could not be fetched",
 }
 
 
@@ -76,6 +77,7 @@ class Context:
         work: A folder for temporary output; the driver removes it.
         store: A published, signed folder store with that build, for rows that install; none to skip them.
         freeze_python: An interpreter with PyInstaller, for rows that freeze; none to skip them.
+        wheels: A folder with other versions of some dependencies, unpacked; none to skip the rows that update them.
         cache: Sides that were measured in this run.
     """
 
@@ -84,6 +86,7 @@ class Context:
     work: Path
     store: Path | None = None
     freeze_python: Path | None = None
+    wheels: Path | None = None
     cache: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -141,6 +144,11 @@ def unable(row: Row, context: Context) -> str | None:
 def published_bytes(folder: Path) -> int:
     """Every byte of a packed folder that a first install downloads: archives, indexes and manifests, not checksums."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.suffix != ".sha256")
+
+
+def kilobytes(size: int) -> float:
+    """Bytes as kB."""
+    return size / 1e3
 
 
 def megabytes(size: int) -> float:

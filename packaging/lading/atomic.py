@@ -11,7 +11,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from lading.errors import AccessDenied, DiskFull, LadingError
+from lading import patience
+from lading.errors import AccessDenied, DiskFailing, DiskFull, LadingError
+
+_BROKEN = {getattr(errno, name, errno.EIO) for name in ("EIO", "ENXIO", "ENODEV", "ESTALE", "EUCLEAN", "EREMOTEIO")}
 
 
 def as_host_error(error: OSError, doing: str) -> LadingError | OSError:
@@ -22,7 +25,7 @@ def as_host_error(error: OSError, doing: str) -> LadingError | OSError:
         doing: What was being done, such as ``writing out/a.tar.zst``.
 
     Returns:
-        A :class:`DiskFull` or :class:`AccessDenied`, or the error itself.
+        A :class:`DiskFull`, :class:`AccessDenied` or :class:`DiskFailing`, or the error itself.
     """
     if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
         room = ""
@@ -41,6 +44,12 @@ def as_host_error(error: OSError, doing: str) -> LadingError | OSError:
             f"The system refuses access while {doing}: {error}",
             usually="The folder belongs to another user, is read-only, or a running program holds the file.",
             todo="Check the folder's owner and permissions, then run the same command again.",
+        )
+    if error.errno in _BROKEN:
+        return DiskFailing(
+            f"The disk reports an error while {doing}: {error}",
+            usually="The disk or its connection is failing, or a network drive went away; what was there is unchanged.",
+            todo="Check the disk and the system's log, then run the same command again.",
         )
     return error
 
@@ -86,7 +95,7 @@ def atomic_writer(path: Path, *, mode: int = 0o644, durable: bool = True) -> Ite
             if durable:
                 os.fsync(stream.fileno())
         temporary.chmod(mode)
-        temporary.replace(path)
+        patience.replace(temporary, path)
         if durable:
             fsync_folder(path.parent)
     except BaseException as error:

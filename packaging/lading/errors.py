@@ -8,21 +8,36 @@
     │   ├── LockMissing       11
     │   ├── LockMismatch      12
     │   ├── WrongInterpreter  13
-    │   └── ToolMissing       14
+    │   ├── ToolMissing       14
+    │   ├── KeyUnusable       15
+    │   ├── KeyMissing        16
+    │   ├── CredentialsRefused 17   for publishing
+    │   └── PermissionMissing 18    for publishing
     ├── Unavailable           2x    wait or choose another source, then run again
     │   ├── SourceUnreachable 20
-    │   └── Busy              21
+    │   ├── Busy              21
+    │   ├── DestinationMissing 22   no such repository or bucket
+    │   ├── RateLimited       23
+    │   └── DestinationUnreachable 24
     ├── Untrusted             3x    never install it; fetch it again from the publisher
     │   ├── DigestMismatch    30
     │   ├── FormatInvalid     31
+    │   │   └── FormatTooNew  37    update Lading
     │   ├── SignatureInvalid  32
-    │   └── MetadataExpired   33
+    │   ├── MetadataExpired   33
+    │   ├── RollbackDetected  34
+    │   ├── RootInvalid       35
+    │   ├── MetadataMixed     36
+    │   └── LengthExceeded    38
     ├── HostCannot            4x    change this machine (disk, permission, driver)
     │   ├── DiskFull          40
     │   ├── AccessDenied      41
     │   ├── NotInstalled      42
     │   ├── ServerUnhealthy   43
-    │   └── PortTaken         44
+    │   ├── PortTaken         44
+    │   ├── HostUnfit         45
+    │   ├── DiskFailing       46
+    │   └── PathTooLong       47
     ├── BuildBroken           5x    correct the program or the manifests and build again
     │   ├── TreeInvalid       50    not a onedir tree, empty, unreadable
     │   ├── NoNvidiaFiles     51
@@ -37,8 +52,15 @@
     │   ├── FrozenBroken      60
     │   ├── StrangerInTree    61
     │   ├── FreezeFailed      62
-    │   └── ReleaseTaken      63
+    │   ├── ReleaseTaken      63
+    │   └── AssetTooLarge     64
+    ├── DestinationRefuses    8x    correct the account or the destination, then publish again
+    │   ├── CredentialsMissing 80
+    │   ├── ClockSkewed       81
+    │   ├── ObjectTaken       82
+    │   └── DestinationFull   83
     ├── CheckFailed           70    read the report: a verification said no
+    ├── ExpiresSoon           71    sign the repository's metadata anew
     └── Interrupted           130   run again: it goes on where it stopped
 
 2 is the command line's own (usage), 1 is a bug in Lading.
@@ -136,6 +158,30 @@ class ToolMissing(ConfigError):
     exit_code = 14
 
 
+class KeyUnusable(ConfigError):
+    """A signing key cannot be opened, or is not the one that it should be."""
+
+    exit_code = 15
+
+
+class KeyMissing(ConfigError):
+    """Fewer signing keys are at hand than a role needs."""
+
+    exit_code = 16
+
+
+class CredentialsRefused(ConfigError):
+    """A host that releases are published to does not know who we are."""
+
+    exit_code = 17
+
+
+class PermissionMissing(ConfigError):
+    """A host that releases are published to knows us, and does not let us."""
+
+    exit_code = 18
+
+
 class Unavailable(LadingError):
     """The other side does not answer, or not now; trying again may help."""
 
@@ -154,6 +200,24 @@ class Busy(Unavailable):
     exit_code = 21
 
 
+class DestinationMissing(Unavailable):
+    """There is no such repository or bucket, or it is hidden from us."""
+
+    exit_code = 22
+
+
+class RateLimited(Unavailable):
+    """A host wants no more requests for longer than anybody waits."""
+
+    exit_code = 23
+
+
+class DestinationUnreachable(Unavailable):
+    """Where releases are published does not answer, or fails again and again."""
+
+    exit_code = 24
+
+
 class Untrusted(LadingError):
     """What we received is not what the publisher signed; it is never used."""
 
@@ -167,13 +231,19 @@ class DigestMismatch(Untrusted):
 
 
 class FormatInvalid(Untrusted):
-    """A record or an archive breaks its format, or has a version we do not know."""
+    """A record or an archive breaks its format."""
 
     exit_code = 31
 
 
+class FormatTooNew(FormatInvalid):
+    """A record or metadata of a version that this Lading does not know yet."""
+
+    exit_code = 37
+
+
 class SignatureInvalid(Untrusted):
-    """Metadata is not signed by enough of the trusted keys, or goes backwards."""
+    """Metadata is not signed by enough of the trusted keys."""
 
     exit_code = 32
 
@@ -182,6 +252,30 @@ class MetadataExpired(Untrusted):
     """The repository's metadata is past its expiry; an update is refused, a launch is not."""
 
     exit_code = 33
+
+
+class RollbackDetected(Untrusted):
+    """The repository's metadata is older than what was seen of it before."""
+
+    exit_code = 34
+
+
+class RootInvalid(Untrusted):
+    """Root metadata, given or offered as the next one, cannot be trusted."""
+
+    exit_code = 35
+
+
+class MetadataMixed(Untrusted):
+    """Files that were each signed, but do not belong to one state of the repository."""
+
+    exit_code = 36
+
+
+class LengthExceeded(Untrusted):
+    """A source sends more bytes than a file may have."""
+
+    exit_code = 38
 
 
 class HostCannot(LadingError):
@@ -218,6 +312,24 @@ class PortTaken(HostCannot):
     """The wanted port belongs to somebody else."""
 
     exit_code = 44
+
+
+class HostUnfit(HostCannot):
+    """No build that is offered, or not the one that was named, can run on this machine."""
+
+    exit_code = 45
+
+
+class DiskFailing(HostCannot):
+    """A disk or file system reports that it could not do what it must."""
+
+    exit_code = 46
+
+
+class PathTooLong(HostCannot):
+    """A file would have a longer path than this system takes."""
+
+    exit_code = 47
 
 
 class BuildBroken(LadingError):
@@ -310,10 +422,52 @@ class ReleaseTaken(BuildBroken):
     exit_code = 63
 
 
+class AssetTooLarge(BuildBroken):
+    """A file is larger than the host takes, or there are too many of them."""
+
+    exit_code = 64
+
+
+class DestinationRefuses(LadingError):
+    """Where releases are published answers, and refuses; trying again alone does not help."""
+
+    exit_code = 89
+
+
+class CredentialsMissing(DestinationRefuses):
+    """No credentials for a destination are at hand, or only a part of them."""
+
+    exit_code = 80
+
+
+class ClockSkewed(DestinationRefuses):
+    """This machine's clock is too far from the host's for signed requests."""
+
+    exit_code = 81
+
+
+class ObjectTaken(DestinationRefuses):
+    """A name that is used only once already has other content at the destination."""
+
+    exit_code = 82
+
+
+class DestinationFull(DestinationRefuses):
+    """The account has no room left for what is to be published."""
+
+    exit_code = 83
+
+
 class CheckFailed(LadingError):
     """A verification found something wrong; its report says what."""
 
     exit_code = 70
+
+
+class ExpiresSoon(LadingError):
+    """Signatures are still good, and not for long."""
+
+    exit_code = 71
 
 
 class Interrupted(LadingError):

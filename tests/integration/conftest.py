@@ -11,6 +11,14 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from tests.doubles.fixtures import (  # noqa: F401 (fixtures for the tests of this folder)
+    between,
+    make_place,
+    moto_store,
+    r2_checks,
+    swift_place,
+    swift_store,
+)
 from tests.integration.freeze_projects import Workshop, make_workshop
 
 from lading.freeze.settings import spec_settings

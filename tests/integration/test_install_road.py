@@ -20,6 +20,8 @@ from lading.errors import (
     FormatInvalid,
     MetadataExpired,
     NotInstalled,
+    RollbackDetected,
+    RootInvalid,
     SignatureInvalid,
 )
 from lading.manifest.base import canonical_json, read_record
@@ -29,8 +31,11 @@ from lading.publish.publisher import publish
 from lading.sign.repository import sign_repository
 from lading.store.home import Home
 from lading.store.install import install, plan_install
-from lading.store.installed import current_version, rollback, status, uninstall
+from lading.store.installed import current_version
 from lading.store.lock import hold
+from lading.store.removal import uninstall
+from lading.store.rollback import rollback
+from lading.store.status import status
 
 LIBS: Files = {
     "_internal/nvidia/libcublas.so.12": os.urandom(90_000),
@@ -307,7 +312,7 @@ def test_another_root_is_refused(shop: Shop, data: Path, tmp_path: Path) -> None
     other.release("0.1.0", CORE, LIBS)
     with pytest.raises(SignatureInvalid):
         install(str(shop.store), other.root, data, app=APP)
-    with pytest.raises(SignatureInvalid):
+    with pytest.raises(RootInvalid):
         install(str(shop.store), b"not a root", data, app=APP)
     assert not (data / "backends").exists()
 
@@ -319,7 +324,7 @@ def test_a_repository_that_goes_back_is_refused(shop: Shop, data: Path, tmp_path
     install(str(shop.store), shop.root, data, app=APP)
     seen = (data / "trust/timestamp.json").read_bytes()
     (shop.store / "metadata/timestamp.json").write_bytes(kept["timestamp.json"])
-    with pytest.raises(SignatureInvalid, match="version"):
+    with pytest.raises(RollbackDetected, match="version"):
         install(str(shop.store), shop.root, data, app=APP)
     assert (data / "trust/timestamp.json").read_bytes() == seen
     assert run_entry(data) == "two"

@@ -86,7 +86,7 @@ def test_a_server_that_exits_is_reported_at_once_with_its_exit_code_and_last_lin
 def test_a_server_that_hangs_is_killed_at_the_deadline(tree: Path) -> None:
     with (
         pytest.raises(
-            ServerUnhealthy, match=r"not ready after 1 s; its last answer was ConnectError(.|\n)*starting up"
+            ServerUnhealthy, match=r"not ready after 1 s; its last answer was NewConnectionError(.|\n)*starting up"
         ),
         running(tree, ENTRY, environment={"FAKE_MODE": "hang"}, deadline=1, patience=0.2),
     ):

@@ -440,9 +440,9 @@ def test_a_folder_of_somebody_else_is_told(bench: Bench, tmp_path_factory: pytes
         "import lading.cli.main as main\n"
         "from lading.manifest.project import load_project\n"
         "load_project(Path('project'))  # what it imports, nobody may read\n"
-        "main._register_commands()\n"
+        "main._register_commands([])\n"
         "os.setgid(65534); os.setuid(65534)\n"
-        "main._register_commands = lambda: None\n"
+        "main._register_commands = lambda words: None\n"
         "main.main(sys.argv[1:])\n"
     )
     opened = [path for path in bench.tree.parents if path.is_relative_to(tmp_path_factory.getbasetemp().parent)]

@@ -139,7 +139,7 @@ def test_every_nox_session_in_the_pages_exists() -> None:
 
 
 def test_every_lading_command_in_the_pages_exists_with_its_options() -> None:
-    cli._register_commands()
+    cli._register_commands([])
     program: Any = typer.main.get_command(cli.app)
     wrong = []
     for page, command in commands():

@@ -9,22 +9,10 @@ from rich.console import Console
 from lading.host import Gpu, GpuFacts, HostFacts
 from lading.manifest.base import canonical_json, read_record
 from lading.manifest.buildinfo import OwnedEntry
-from lading.report import (
-    BuildSummary,
-    OwnerSize,
-    Part,
-    Place,
-    Step,
-    SummaryAsset,
-    append_to_job_page,
-    print_summary,
-    print_verification,
-    sizes_by_owner,
-    summary_markdown,
-    verification_markdown,
-)
-from lading.report.summary import top
-from lading.report.verification import gpu_line, verdict
+from lading.report.summary import BuildSummary, OwnerSize, Part, Place, Step, SummaryAsset, sizes_by_owner, top
+from lading.report.summary_markdown import append_to_job_page, summary_markdown
+from lading.report.summary_terminal import print_summary
+from lading.report.verification import gpu_line, print_verification, verdict, verification_markdown
 from lading.verify import Check, Subject, Verification
 
 HOST = HostFacts(

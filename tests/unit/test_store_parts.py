@@ -16,7 +16,7 @@ from lading.store.build import check_room
 from lading.store.choice import choose_entry
 from lading.store.home import version_id
 from lading.store.journal import Journal, journal_header, journaled_frames
-from lading.store.lock import HOLDER, hold
+from lading.store.lock import hold, holder_file
 from lading.store.marker import (
     PARTIAL_MARKER,
     VERSION_MARKER,
@@ -257,10 +257,10 @@ def test_a_second_holder_is_told_at_once_who_has_it(tmp_path: Path) -> None:
     with hold(tmp_path / "lock"):
         with pytest.raises(Busy, match=f"process {os.getpid()}"), hold(tmp_path / "lock"):
             pass
-        assert (tmp_path / HOLDER).exists()
+        assert holder_file(tmp_path / "lock").exists()
     with hold(tmp_path / "lock"):
         pass
-    assert not (tmp_path / HOLDER).exists()
+    assert not holder_file(tmp_path / "lock").exists()
 
 
 def test_room_is_checked_with_both_numbers(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from lading.manifest.base import Platform
 from lading.manifest.index import Frame, Index, IndexEntry
 from lading.manifest.release import Asset, ComponentRecord, Provenance, Release, Requirements
 from lading.manifest.tree import tree_digest
-from lading.store.safety import check_link, check_release
+from lading.store.safety import FILES_LIMIT, check_link, check_release
 
 DATA = b"d" * 10
 PROVENANCE = Provenance(commit="unknown", epoch=0, python="3", pyinstaller="6", zstd="1", lading="0")
@@ -83,7 +83,14 @@ def test_a_plain_release_passes() -> None:
         pytest.param(entry("a//b"), "plain path", id="empty part"),
         pytest.param(entry("a/./b"), "plain path", id="dot part"),
         pytest.param(entry("a\\..\\b"), "plain path", id="backslash"),
-        pytest.param(entry("a\0b"), "plain path", id="zero byte"),
+        pytest.param(entry("a\0b"), "control character", id="zero byte"),
+        pytest.param(entry("a\nf 0644 1 00 b"), "control character", id="line break"),
+        pytest.param(entry("a\x1b[2J"), "control character", id="terminal sequence"),
+        pytest.param(entry("C:evil"), "plain path", id="drive"),
+        pytest.param(entry("a" * 256), "a name in it 256", id="long name"),
+        pytest.param(entry("/".join(["abc"] * 300)), "its path has 1199 bytes", id="long path"),
+        pytest.param(link("a", "b\nc"), "outside the tree", id="line break in a link"),
+        pytest.param(link("a", "b" * 2000), "outside the tree", id="long link"),
         pytest.param(entry(""), "plain path", id="empty"),
         pytest.param(entry("server"), "occurs twice", id="duplicate"),
         pytest.param(entry("server/inside"), "not a folder", id="below a file"),
@@ -124,13 +131,30 @@ def test_a_file_below_a_link_is_refused() -> None:
         (entry("a/b:c"), "cannot have"),
         (entry("a/b."), "cannot have"),
         (entry("a/b "), "cannot have"),
-        (entry("a/b\x07"), "cannot have"),
+        (entry("a/CONOUT$"), "cannot have"),
+        (link("a/b", "../nul"), "cannot have"),
+        (link("a/b", "cc:stream"), "cannot have"),
     ],
 )
 def test_names_that_windows_cannot_have_are_refused_there_only(bad: IndexEntry, why: str) -> None:
     check([START, bad])
     with pytest.raises(FormatInvalid, match=why):
         check([START, bad], platform="windows-x86_64")
+
+
+@pytest.mark.proves("S1-17")
+def test_names_that_only_a_file_system_takes_for_one_are_refused() -> None:
+    with pytest.raises(FormatInvalid, match="occurs twice"):
+        check([START, entry("caf\u00e9"), entry("cafe\u0301")])
+    with pytest.raises(FormatInvalid, match="not a folder"):
+        check([START, link("d", "e"), entry("D/evil")], platform="windows-x86_64")
+
+
+def test_more_files_than_any_product_has_are_refused() -> None:
+    made, index = release([START])
+    many = index.model_copy(update={"files": (START,) * (FILES_LIMIT + 1)})
+    with pytest.raises(FormatInvalid, match="250001 files"):
+        check_release(made, {"core": many})
 
 
 @pytest.mark.parametrize("wrong", [{"files": 7}, {"unpacked": 7}, {"tree": "1" * 64}])
@@ -148,6 +172,8 @@ def test_components_that_do_not_make_the_releases_tree_are_refused() -> None:
 def test_a_frame_that_grows_by_compression_is_refused() -> None:
     made, index = release([START])
     index = index.model_copy(update={"frames": (Frame(sha256="0" * 64, raw=1000, size=5000),)})
+    core = made.components[0].model_copy(update={"size": 5000})
+    made = made.model_copy(update={"components": (core,)})
     with pytest.raises(FormatInvalid, match="5000 bytes compressed"):
         check_release(made, {"core": index})
 

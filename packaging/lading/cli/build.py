@@ -17,7 +17,7 @@ from lading.cli.freeze import (
     wanted_toolkit,
 )
 from lading.cli.pack import parse_volume_limit
-from lading.cli.shared import JsonOption, VerboseOption, emit, session
+from lading.cli.shared import EventsOption, JsonOption, VerboseOption, emit, session
 from lading.errors import CheckFailed
 from lading.launch.foreground import stay, stopped_by_signals
 from lading.launch.server import RunningServer
@@ -48,6 +48,7 @@ def build_command(
     serve: Annotated[bool, typer.Option("--serve", help="Keep the verified server running until Ctrl-C.")] = False,
     json: JsonOption = False,
     verbose: VerboseOption = 0,
+    events: EventsOption = None,
 ) -> None:
     """Walk the whole road: freeze, pack, sign, publish to a folder, install from it over HTTP, start, verify.
 
@@ -55,7 +56,7 @@ def build_command(
 
     Example: `lading build --cuda --profile fast`
     """
-    talk = session(json=json, verbose=verbose)
+    talk = session(json=json, verbose=verbose, events=events)
     loaded = load_project(project)
     options = RoadOptions(
         profile=profile,

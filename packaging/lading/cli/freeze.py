@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from lading.cli.shared import JsonOption, VerboseOption, emit, session
+from lading.cli.shared import EventsOption, JsonOption, VerboseOption, emit, session
 from lading.freeze.freeze import FreezeResult, freeze
 from lading.host.platform import this_platform
 from lading.manifest.project import Project, load_project
@@ -74,12 +74,13 @@ def freeze_command(
     reuse_env: ReuseOption = False,
     json: JsonOption = False,
     verbose: VerboseOption = 0,
+    events: EventsOption = None,
 ) -> None:
     """Freeze the project's program with PyInstaller, from a clean environment.
 
     Example: `lading freeze --toolkit cu126`
     """
-    talk = session(json=json, verbose=verbose)
+    talk = session(json=json, verbose=verbose, events=events)
     loaded = load_project(project)
     result = freeze(
         loaded,

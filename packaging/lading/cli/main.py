@@ -15,9 +15,21 @@ import typer
 from rich.console import Console
 
 import lading.cli
+from lading.cli.events import tell_error
 from lading.errors import Interrupted, LadingError
 
-_NOT_COMMANDS = {"main", "shared"}
+_NOT_COMMANDS = {"events", "main", "shared"}
+
+# Commands that run often and on users' machines, and the one module each that they need.
+MODULE_OF = {
+    "doctor": "doctor",
+    "install": "install",
+    "rollback": "installed",
+    "run": "run",
+    "status": "installed",
+    "uninstall": "installed",
+    "update": "update",
+}
 
 # Typer carries its own copy of click and exports only some of its exceptions; their common base is what is caught.
 _UsageProblem: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -48,14 +60,29 @@ def _root(
     """Everything that ``nox`` does with a build is one of these commands."""
 
 
-def _register_commands() -> None:
-    for module in pkgutil.iter_modules(lading.cli.__path__):
-        if module.name not in _NOT_COMMANDS:
-            importlib.import_module(f"lading.cli.{module.name}").register(app)
+def command_modules() -> tuple[str, ...]:
+    """The names of the modules below ``lading.cli`` that add commands."""
+    names = (module.name for module in pkgutil.iter_modules(lading.cli.__path__))
+    return tuple(name for name in names if name not in _NOT_COMMANDS)
+
+
+def _modules_for(words: list[str]) -> tuple[str, ...]:
+    """The modules that a command line needs: one, where the command's name tells which, else all.
+
+    Building needs far more code than installing; importing all of it took longer than a small update does.
+    """
+    module = MODULE_OF.get(words[0]) if words else None
+    return command_modules() if module is None else (module,)
+
+
+def _register_commands(words: list[str]) -> None:
+    for name in _modules_for(words):
+        importlib.import_module(f"lading.cli.{name}").register(app)
 
 
 def report(error: LadingError, *, as_json: bool) -> None:
     """Print an error: what happened, what it usually means, what to do."""
+    tell_error(error)
     if as_json:
         body = {
             "error": error.kind, "exit_code": error.exit_code,
@@ -78,7 +105,7 @@ def main(arguments: list[str] | None = None) -> None:
     words = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in words
     try:
-        _register_commands()
+        _register_commands(words)
         code = app(args=words, standalone_mode=False)
         if code == Interrupted.exit_code:  # what typer makes of Ctrl-C
             raise KeyboardInterrupt  # noqa: TRY301 (one place tells of it)

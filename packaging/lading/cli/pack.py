@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from lading.cli.shared import JsonOption, VerboseOption, emit, session
+from lading.cli.shared import EventsOption, JsonOption, VerboseOption, emit, session
 from lading.errors import ManifestInvalid
 from lading.freeze.freeze import BUILDINFO, read_buildinfo
 from lading.host.platform import this_platform
@@ -149,12 +149,13 @@ def pack_command(
     entry: Annotated[str | None, typer.Option(help="Its executable, likewise.")] = None,
     json: JsonOption = False,
     verbose: VerboseOption = 0,
+    events: EventsOption = None,
 ) -> None:
     """Pack a onedir tree: core and libs archives, indexes, checksums, patches, release manifest.
 
     Example: `lading pack out/tree/cu126/lading-server-cuda --profile release`
     """
-    talk = session(json=json, verbose=verbose)
+    talk = session(json=json, verbose=verbose, events=events)
     loaded = load_project(project) if (project / APP_FILE).exists() else None
     if cpu and toolkit:
         raise typer.BadParameter("--cpu and --toolkit exclude each other")

@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from lading.cli.shared import JsonOption, VerboseOption, emit, session
-from lading.cli.sign import KeysOption
+from lading.cli.shared import EventsOption, JsonOption, VerboseOption, emit, session
+from lading.cli.sign import KeysOption, PassphraseOption, passphrases
 from lading.manifest.base import Record
 from lading.publish.folder import open_destination
 from lading.publish.packed import release_files
 from lading.publish.publisher import PublishResult, publish
-from lading.sign.keys import development_keys
+from lading.sign.keyring import open_keys
 
 
 class PublishReport(Record):
@@ -41,9 +41,11 @@ def publish_command(
     keys: KeysOption = Path("out/keys"),
     *,
     signed: Annotated[Path | None, typer.Option("--signed", help="Metadata signed before by `lading sign`.")] = None,
+    passphrase_file: PassphraseOption = None,
     project: Annotated[Path, typer.Option("--project", help="The project's folder.")] = Path(),
     json: JsonOption = False,
     verbose: VerboseOption = 0,
+    events: EventsOption = None,
 ) -> None:
     """Publish packed releases: objects first, signed metadata last, so that a release is whole or not there.
 
@@ -51,9 +53,9 @@ def publish_command(
 
     Example: `lading publish out/release --to local`
     """
-    talk = session(json=json, verbose=verbose)
+    talk = session(json=json, verbose=verbose, events=events)
     destination = open_destination(to, project)
-    provider = None if signed else development_keys(keys)
+    provider = None if signed else open_keys(keys, passphrases(passphrase_file))
     results = [
         publish(packed, file, destination, provider, signed=signed, progress=talk.progress)
         for file in release_files(packed)

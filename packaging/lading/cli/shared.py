@@ -1,8 +1,10 @@
-"""What every command shares: ``--json``, ``-v``, progress, and one way to print a result."""
+"""What every command shares: ``--json``, ``-v``, ``--events``, progress, and one way to print a result."""
 
 from __future__ import annotations
 
 import json
+import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -14,15 +16,22 @@ from typing import Annotated, Self
 import rich.progress
 import typer
 from rich.console import Console
+from typing_extensions import override
 
+from lading.cli.events import EventStream, open_events
 from lading.manifest.base import Record, canonical_json
-from lading.progress import Progress, Silent, Task
+from lading.progress import Both, Events, Progress, Rate, Silent, Task, describe
 
 PLAIN_INTERVAL = 5.0  # seconds between two plain progress lines, so that a CI log stays readable
+EVENTS_VARIABLE = "LADING_EVENTS"
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 VerboseOption = Annotated[
     int, typer.Option("--verbose", "-v", count=True, help="Say more; twice for every command run.")
+]
+EventsOption = Annotated[
+    str | None,
+    typer.Option("--events", metavar="TO", help="Progress as JSON lines to stderr, fd:NUMBER or a file."),
 ]
 
 
@@ -77,24 +86,27 @@ class _PlainTask:
     total: int | None
     unit: str
     console: Console
+    clock: Callable[[], float]
     done: int = 0
-    began: float = field(default_factory=time.monotonic)
-    spoke: float = field(default_factory=time.monotonic)
     lock: Lock = field(default_factory=Lock)
+
+    def __post_init__(self) -> None:
+        self.began = self.spoke = self.clock()
+        self.rate = Rate(self.began)
 
     def advance(self, amount: int) -> None:
         with self.lock:
             self.done += amount
-            now = time.monotonic()
+            now = self.clock()
             if now - self.spoke < PLAIN_INTERVAL:
                 return
             self.spoke = now
-        self._say("")
+            self.rate.seen(self.done, now)
+            self._say(f"{speed_text(self.rate.speed, self.unit)}{left_text(self.rate.left(self.done, self.total))}")
 
     def _say(self, end: str) -> None:
-        amount = f"{self.done / 1e6:,.0f} MB" if self.unit == "bytes" else f"{self.done:,} {self.unit}"
-        share = f" ({self.done / self.total:.0%})" if self.total else ""
-        self.console.print(f"{self.label}: {amount}{share}{end}", highlight=False, markup=False)
+        said = describe(self.label, self.done, self.total, self.unit)
+        self.console.print(f"{said}{end}", highlight=False, markup=False, soft_wrap=True)
 
     def __enter__(self) -> Self:
         return self
@@ -103,22 +115,72 @@ class _PlainTask:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            self._say(f", {time.monotonic() - self.began:.1f} s")
+            self._say(f", {self.clock() - self.began:.1f} s")
+
+
+def speed_text(speed: float | None, unit: str) -> str:
+    """A speed behind what it is the speed of; empty when nothing can be said."""
+    if speed is None:
+        return ""
+    return f", {speed / 1e6:,.1f} MB/s" if unit == "bytes" else f", {speed:,.0f} {unit}/s"
+
+
+def left_text(seconds: float | None) -> str:
+    """The time left behind a speed; empty when nothing can be said."""
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f", {hours}:{minutes:02}:{rest:02} left" if hours else f", {minutes}:{rest:02} left"
 
 
 class Lines:
-    """Plain lines where there is no terminal."""
+    """Plain lines where there is no terminal: what is done, how fast, and the time left."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
+        self._clock = clock
 
     def task(self, label: str, total: int | None, *, unit: str = "bytes") -> Task:
         """Begin a step that says a line now and then, and one at its end."""
-        return _PlainTask(label=label, total=total, unit=unit, console=self._console)
+        return _PlainTask(label=label, total=total, unit=unit, console=self._console, clock=self._clock)
 
     def note(self, text: str) -> None:
         """A line."""
         self._console.print(text, highlight=False, markup=False)
+
+
+class _LogLines(logging.Handler):
+    """Shows what the rooms log, above the bars, on one line each."""
+
+    def __init__(self, console: Console, level: int) -> None:
+        super().__init__(level)
+        self._console = console
+
+    @override
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = f"{record.levelname.lower()}: {record.getMessage()}"
+            self._console.print(text, style="dim", highlight=False, markup=False, soft_wrap=True)
+        except Exception:  # noqa: BLE001 (logging's own contract: a record that cannot be shown ends nothing)
+            self.handleError(record)
+
+
+def show_log(console: Console, verbose: int) -> None:
+    """Show what the logger ``lading`` gets: with ``-v`` each attempt that failed and why, with ``-vv`` everything.
+
+    Without ``-v`` they go nowhere: what matters to everybody is in the result or in the error.
+
+    Args:
+        console: Where they go.
+        verbose: How often ``-v`` was given.
+    """
+    logger = logging.getLogger("lading")
+    for handler in [known for known in logger.handlers if isinstance(known, _LogLines | logging.NullHandler)]:
+        logger.removeHandler(handler)
+    level = {0: logging.NOTSET, 1: logging.INFO}.get(verbose, logging.DEBUG)
+    logger.setLevel(level)
+    logger.addHandler(_LogLines(console, level) if verbose else logging.NullHandler())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +193,7 @@ class Session:
         console: Where results for a person go (standard output).
         log: Where progress and notes go (standard error).
         progress: How long steps report.
+        events: Where events go, when they are wanted.
     """
 
     json: bool
@@ -138,13 +201,29 @@ class Session:
     console: Console
     log: Console
     progress: Progress
+    events: EventStream | None = None
 
 
-def session(*, json: bool, verbose: int = 0) -> Session:
-    """Decide how to talk: bars on a terminal, plain lines elsewhere, nothing but the result with ``--json``."""
+def session(*, json: bool, verbose: int = 0, events: str | None = None) -> Session:
+    """Decide how to talk: bars on a terminal, plain lines elsewhere, nothing but the result with ``--json``.
+
+    Args:
+        json: The option ``--json``.
+        verbose: How often ``-v`` was given.
+        events: The option ``--events``; without it the variable ``LADING_EVENTS`` of the environment.
+
+    Raises:
+        ConfigError: Events cannot be written where they are wanted.
+    """
     log = Console(stderr=True)
-    progress: Progress = Silent() if json and not verbose else Bars(log) if log.is_terminal else Lines(log)
-    return Session(json=json, verbose=verbose, console=Console(), log=log, progress=progress)
+    show_log(log, verbose)
+    wanted = events or os.environ.get(EVENTS_VARIABLE)
+    stream = open_events(wanted) if wanted else None
+    quiet = (json and not verbose) or (stream is not None and stream.is_stderr)
+    progress: Progress = Silent() if quiet else Bars(log) if log.is_terminal else Lines(log)
+    if stream is not None:
+        progress = Both(progress, Events(stream.tell))
+    return Session(json=json, verbose=verbose, console=Console(), log=log, progress=progress, events=stream)
 
 
 def emit(
@@ -158,6 +237,8 @@ def emit(
         render: Draws it for a person.
         indent: Of the JSON; none for one line, which a reader of a running program's output can wait for.
     """
+    if talk.events is not None:
+        talk.events.result(result)
     if not talk.json:
         render(talk.console)
         return

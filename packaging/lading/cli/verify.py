@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from lading.cli.shared import JsonOption, Session, VerboseOption, emit, session
+from lading.cli.shared import EventsOption, JsonOption, Session, VerboseOption, emit, session
 from lading.errors import CheckFailed
 from lading.manifest.base import read_record
 from lading.manifest.release import Release
@@ -33,6 +33,7 @@ class _Wish:
     digests: Digests
     require_gpu: bool
     also: Sequence[Path]
+    root: bytes | None = None
 
     def watch(self, check: Check) -> None:
         if self.talk.verbose:
@@ -40,7 +41,7 @@ class _Wish:
 
     def packed(self, target: PackedTarget) -> Verification:
         return verify_packed(
-            target.folder, target.record, also=self.also, progress=self.talk.progress, watch=self.watch
+            target.folder, target.record, also=self.also, root=self.root, progress=self.talk.progress, watch=self.watch
         )
 
     def installed(self, version: Installed) -> Verification:
@@ -96,6 +97,9 @@ AlsoOption = Annotated[
     list[Path] | None,
     typer.Option("--also", metavar="DIR", help="A further folder with assets, such as published libs."),
 ]
+RootOption = Annotated[
+    Path | None, typer.Option("--root", metavar="FILE", help="The root metadata that a published release must follow.")
+]
 DigestsOption = Annotated[Digests, typer.Option("--digests", help="Of which files of a tree the bytes are compared.")]
 GpuOption = Annotated[bool, typer.Option("--require-gpu", help="Fail where nothing could run on a GPU.")]
 
@@ -112,10 +116,12 @@ def register(app: typer.Typer) -> None:
         buildinfo: RecordOption = None,
         entry: EntryOption = None,
         also: AlsoOption = None,
+        root: RootOption = None,
         digests: DigestsOption = "full",
         require_gpu: GpuOption = False,
         json: JsonOption = False,
         verbose: VerboseOption = 0,
+        events: EventsOption = None,
     ) -> None:
         """Check packed assets, a tree, an installed version or a running server, and say what was found.
 
@@ -123,9 +129,10 @@ def register(app: typer.Typer) -> None:
 
         Example: `lading verify out/release` or `lading verify --url http://127.0.0.1:8765`
         """
-        talk = session(json=json, verbose=verbose)
+        talk = session(json=json, verbose=verbose, events=events)
         wanted = read_record(Release, release.read_bytes(), origin=str(release)) if release is not None else None
         wish = _Wish(talk=talk, release=wanted, digests=digests, require_gpu=require_gpu, also=also or ())
+        wish = replace(wish, root=root.read_bytes() if root is not None else None)
         if (path is None) == (url is None):
             raise typer.BadParameter("give either a path or --url")
         if path is not None:

@@ -1,9 +1,11 @@
 """Encode one file as a difference from an older one, and decode it again. Pure.
 
 Three methods are tried and the smallest answer is kept: HDiffPatch, which follows code that moved (1 to 26 % of a
-relinked library); zstd with the older file as prefix, which needs far less memory; and plain zstd, for files that have
-nothing in common. Memory: HDiffPatch needs about seven times the older file, so files above :data:`HDIFF_LIMIT` go
-without it.
+relinked library); zstd with the older file as prefix, which says copied bytes in fewer; and plain zstd, for files that
+have nothing in common.
+
+Memory: encoding needs about seven times the older bytes, decoding the older bytes, twice the newer ones and the blob.
+:mod:`lading.delta.parts` cuts large files, so that this stays small.
 """
 
 from __future__ import annotations
@@ -16,8 +18,6 @@ from backports import zstd
 from lading.errors import DigestMismatch, FormatInvalid
 from lading.manifest.patchfile import Method
 
-HDIFF_LIMIT = 256 * 2**20  # bytes of the larger file: about 1.8 GB of memory while the patch is made
-PREFIX_LIMIT = 2**31 - 2**20  # zstd's own limit for a prefix is 2 GB
 _LEVEL = 19  # patches are made once and fetched by everybody
 _HDIFF_HEAD = 64  # bytes at the beginning of a difference that have its sizes; it needs half of them at most
 
@@ -56,9 +56,9 @@ def encode(old: bytes | None, new: bytes, *, level: int = _LEVEL) -> tuple[Metho
     """
     candidates: list[tuple[Method, bytes]] = [("zstd", _zstd(new, level))]
     if old:
-        if len(old) <= PREFIX_LIMIT and len(old) >= zstd_dictionary_least():
+        if len(old) >= zstd_dictionary_least():
             candidates.append(("zstd-from", _zstd_from(old, new, level)))
-        if max(len(old), len(new)) <= HDIFF_LIMIT and new:
+        if new:
             plain = hdiffpatch.diff(old, new, compression=hdiffpatch.COMPRESSION_NONE)
             candidates.append(("hdiff", hdiffpatch.recompress(plain, hdiffpatch.ZStdConfig(level=level))))
             candidates.append(("hdiff", hdiffpatch.recompress(plain, hdiffpatch.COMPRESSION_LZMA2)))
@@ -71,15 +71,11 @@ def zstd_dictionary_least() -> int:
 
 
 def decode(method: Method, blob: bytes, old: bytes | None, *, size: int, sha256: str, name: str) -> bytes:
-    """Decode a blob and check what comes out.
+    """Decode the blob of a whole file and check what comes out.
 
     Args:
-        method: How it was encoded.
-        blob: The bytes.
-        old: The older file, already checked against its own digest; none for ``zstd``.
-        size: Bytes that must come out; more are never produced.
-        sha256: Digest that they must have.
-        name: The file's name, for the message.
+        method, blob, old, size, name: As for :func:`decode_part`.
+        sha256: Digest that the file must have.
 
     Returns:
         The file.
@@ -88,22 +84,52 @@ def decode(method: Method, blob: bytes, old: bytes | None, *, size: int, sha256:
         FormatInvalid: The blob cannot be decoded.
         DigestMismatch: Something else came out.
     """
+    new = decode_part(method, blob, old, size=size, name=name)
+    if (found := hashlib.sha256(new).hexdigest()) != sha256:
+        raise wrong_file(name, size, found, sha256)
+    return new
+
+
+def decode_part(method: Method, blob: bytes, old: bytes | None, *, size: int, name: str) -> bytes:
+    """Decode a blob; whoever puts the file together checks its digest.
+
+    Args:
+        method: How it was encoded.
+        blob: The bytes.
+        old: The older bytes, already checked against their file's digest; none for ``zstd``.
+        size: Bytes that must come out; more are never produced.
+        name: The file's name, for the message.
+
+    Returns:
+        Exactly so many bytes.
+
+    Raises:
+        FormatInvalid: The blob cannot be decoded.
+    """
     try:
-        new = _decode(method, blob, old, size)
+        return _exactly(_decode(method, blob, old, size), size)
     except (zstd.ZstdError, hdiffpatch.HDiffPatchError, ValueError, MemoryError) as error:
         raise FormatInvalid(
             f"The patch's blob for {name} ({method}, {len(blob)} bytes) cannot be decoded: {error}",
             usually="The patch was cut off or altered on the way.",
             todo="Nothing: the update goes on without the patch.",
         ) from error
-    found = hashlib.sha256(new).hexdigest()
-    if len(new) != size or found != sha256:
-        raise DigestMismatch(
-            f"The patch made {name} with {len(new)} bytes and SHA-256 {found}; it must have {size} bytes and {sha256}.",
-            usually="The patch was altered on the way, or was made from other files.",
-            todo="Nothing: the update goes on without the patch.",
-        )
+
+
+def _exactly(new: bytes, size: int) -> bytes:
+    if len(new) != size:
+        message = f"it gives {len(new)} bytes, not {size}"
+        raise ValueError(message)
     return new
+
+
+def wrong_file(name: str, size: int, found: str, wanted: str | None) -> DigestMismatch:
+    """The error for a file that a patch made, and that is not the one of the index."""
+    return DigestMismatch(
+        f"The patch made {name} with {size} bytes and SHA-256 {found}; it must have {wanted}.",
+        usually="The patch was altered on the way, or was made from other files.",
+        todo="Nothing: the update goes on without the patch.",
+    )
 
 
 def _decode(method: Method, blob: bytes, old: bytes | None, size: int) -> bytes:
@@ -118,7 +144,7 @@ def _decode(method: Method, blob: bytes, old: bytes | None, size: int) -> bytes:
             message = f"it leads from {found[1]} to {found[0]} bytes, not from {len(old)} to {size}"
             raise ValueError(message)
         return bytes(hdiffpatch.apply(old, blob))
-    options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: 31}
+    options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: _window_log(len(old) + size)}
     decoder = zstd.ZstdDecompressor(zstd_dict=zstd.ZstdDict(old, is_raw=True).as_prefix, options=options)
     return _decompress(decoder, blob, size)
 

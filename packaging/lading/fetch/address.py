@@ -1,26 +1,49 @@
-"""What a person writes as a source: an address or a folder."""
+"""What a person writes as a source: addresses and folders, in order of preference."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
+from lading.errors import SourceUnreachable
 from lading.fetch.folder import FolderSource
 from lading.fetch.http import HttpSource
+from lading.fetch.mirrors import MirrorSource
 from lading.fetch.source import Source
+from lading.fetch.throttle import Throttle
+from lading.fetch.transport import shown_url
 
 
-def open_source(text: str) -> Source:
+def open_source(text: str | Sequence[str], *, limit: float | None = None) -> MirrorSource:
     """Open a source.
 
     Args:
-        text: ``https://…``, ``http://…``, or a folder's path.
+        text: ``https://…``, ``http://…``, or a folder's path; several are mirrors of each other, the preferred one
+            first.
+        limit: Bytes per second over the network, for all of them together.
 
     Returns:
         The source; the caller closes it.
 
     Raises:
-        SourceUnreachable: There is no such folder.
+        SourceUnreachable: It is an address of another kind.
     """
-    if text.lower().startswith(("http://", "https://")):
-        return HttpSource(text)
-    return FolderSource(Path(text).expanduser())
+    texts = [text] if isinstance(text, str) else list(text)
+    throttle = None if limit is None else Throttle(limit)
+    return MirrorSource([_place(one, throttle) for one in dict.fromkeys(texts)])
+
+
+def _place(text: str, throttle: Throttle | None) -> Source:
+    scheme = text.lower().partition("://")[0] if "://" in text else ""
+    if scheme in {"http", "https"}:
+        return HttpSource(text, throttle=throttle)
+    if scheme == "file":
+        return FolderSource(Path(url2pathname(urlsplit(text).path)))
+    if not scheme:
+        return FolderSource(Path(text).expanduser())
+    raise SourceUnreachable(
+        f"{shown_url(text)} is not an address that can be fetched.",
+        todo="Give a folder, or an address that begins with https:// or http://.",
+    )

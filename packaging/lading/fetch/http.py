@@ -2,31 +2,36 @@
 
 Only single ranges are ever asked for: of the hosts that releases lie at, one answers 501 to several ranges at once,
 others send the whole object. What a server can do wrong is told apart here, because "digest mismatch" would send
-people looking in the wrong place: it ignores ranges, answers with a web page, compresses on its own, stops early.
+people looking in the wrong place: it ignores ranges, answers with a web page, compresses on its own, stops early,
+replaces the file midway.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from importlib.metadata import version
+from string import Formatter
 from urllib.parse import quote
 
-import httpx
-
 from lading.errors import SourceUnreachable
-from lading.fetch.source import Stream, Temporary, Traffic
+from lading.fetch.failures import proxy_wants_login
+from lading.fetch.source import Stream, Temporary, Traffic, Waits
+from lading.fetch.throttle import Throttle
+from lading.fetch.transport import Reply, Transport, shown_url
+from lading.fetch.validators import Validators
 
-CONNECT_TIMEOUT = 15.0  # seconds
-SILENCE_TIMEOUT = 30.0  # seconds without a byte; a slow line is no error, a silent one is
-CONNECTIONS = 16
+BLOCK = 256 * 2**10  # bytes received at once at the most; what is there is taken, so a slow line gives smaller ones
 
 _TEMPORARY = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
-_NOT_THERE = frozenset({403, 404, 410})  # S3 answers 403 for a key that is not there when listing is forbidden
+_GONE = frozenset({404, 410})
+_NOT_THERE = _GONE | {403}  # S3 answers 403 for a key that is not there when listing is forbidden
+_REFUSED = frozenset({400, 401, 403})  # what hosts answer to a signature that has expired
 _CONTENT_RANGE = re.compile(r"^bytes (\d+)-(\d+)/(\d+|\*)$")
+_OK, _PART, _PROXY_LOGIN, _BEYOND = 200, 206, 407, 416
 
 
 class HttpSource:
@@ -35,23 +40,34 @@ class HttpSource:
     Proxies and certificate bundles come from the usual environment variables.
 
     Args:
-        base: The repository's base address.
-        client: Instead of a client of its own.
+        base: The repository's base address, or a pattern such as
+            ``https://github.com/o/r/releases/download/{version}/{name}`` with the fields ``path``, ``name``, and for
+            assets ``component`` and ``version``.
+        throttle: Holds a bandwidth limit.
+        waits: How long the server may take.
+        clock: Tells seconds.
     """
 
-    def __init__(self, base: str, *, client: httpx.Client | None = None) -> None:
-        self._base = base.rstrip("/")
-        self._client = client or httpx.Client(
-            follow_redirects=True,
-            timeout=httpx.Timeout(SILENCE_TIMEOUT, connect=CONNECT_TIMEOUT, pool=None),
-            limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS),
-            headers={"Accept-Encoding": "identity", "User-Agent": f"lading/{version('lading')}"},
-        )
+    def __init__(
+        self,
+        base: str,
+        *,
+        throttle: Throttle | None = None,
+        waits: Waits | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._pattern = base if "{" in base else base.rstrip("/") + "/{path}"
+        self._fields = {field for _, field, _, _ in Formatter().parse(self._pattern) if field}
+        self._throttle = throttle
+        self._waits = waits or Waits()
+        self._clock = clock
+        self._validators = Validators()
         self.traffic = Traffic()
+        self._transport = Transport(waits=self._waits, count=self.traffic.request)
 
     def describe(self, path: str) -> str:
-        """The file's URL."""
-        return f"{self._base}/{quote(path)}"
+        """The file's URL, without user and password."""
+        return shown_url(self._url(path) or self._pattern)
 
     def stream(self, path: str) -> Stream | None:
         """Read a whole file, or give none when it is not there."""
@@ -61,72 +77,125 @@ class HttpSource:
             return None
         return _bytes_of(blocks)
 
-    def _whole(self, path: str) -> Generator[bytes | None, None, None]:
-        with self._answer(path, {}) as response:
-            if response.status_code in _NOT_THERE:
-                yield None
-                return
-            self._check(response, expected=200)
-            yield b""
-            yield from self._body(response)
-
     def stream_range(self, path: str, start: int, size: int, total: int) -> Stream:
         """Read exactly ``size`` bytes from ``start`` of a file of ``total`` bytes."""
-        received = 0
-        with self._answer(path, {"Range": f"bytes={start}-{start + size - 1}"}) as response:
-            self._check(response, expected=206)
-            _check_range(response, start, size, total)
-            for block in self._body(response):
-                received += len(block)
-                if received > size:
-                    raise _wrong(response, f"it sent more than the {size} bytes that it promised")
-                yield block
-            if received < size:
-                raise Temporary(f"{_url(response)} ended after {received} of {size} bytes.")
+        url = self._url(path)
+        if url is None:
+            raise _wrong(self.describe(path), f"no {path} belongs there")
+        condition = self._validators.condition(path)
+        headers = {"Range": f"bytes={start}-{start + size - 1}", **condition}
+        with self._transport.get(url, headers) as reply:
+            self._check_usable(reply)
+            if reply.status == _OK and (start, size) != (0, total):
+                raise self._whole_instead(path, reply, conditional=bool(condition))
+            if reply.status == _PART:
+                _check_range(reply, start, size, total)
+            _check_length(reply, size)
+            if changed := self._validators.change(path, reply.headers):
+                raise _changed(reply, changed)
+            yield from self._body(reply, size)
+
+    def distrust(self, path: str, why: str) -> None:
+        """Nothing: there is one place to read from."""
+
+    def interrupt(self) -> None:
+        """Let the threads that wait for bytes fail now."""
+        self._transport.interrupt()
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        self._transport.close()
 
-    @contextmanager
-    def _answer(self, path: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
-        url = self.describe(path)
-        self.traffic.request()
-        try:
-            with self._client.stream("GET", url, headers=headers) as response:
-                yield response
-        except httpx.TooManyRedirects as error:
-            raise SourceUnreachable(
-                f"{url} redirects in a circle ({error}).",
-                usually="The server or a proxy before it is set up wrongly.",
-                todo="Use another source, or tell the publisher.",
-            ) from error
-        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
-            raise SourceUnreachable(
-                f"{url} is not an address that can be fetched ({error}).",
-                todo="Give a folder, or an address that begins with https:// or http://.",
-            ) from error
-        except httpx.TransportError as error:
-            raise Temporary(f"{url} did not answer: {type(error).__name__}: {error}") from error
+    def _url(self, path: str) -> str | None:
+        """Where a file lies; none when the pattern has no place for it."""
+        parts = path.split("/")
+        values = {"path": quote(path), "name": quote(parts[-1])}
+        if parts[0] == "assets" and len(parts) == len(("assets", "component", "version", "name")):
+            values |= {"component": quote(parts[1]), "version": quote(parts[2])}
+        return self._pattern.format_map(values) if self._fields <= values.keys() else None
 
-    def _check(self, response: httpx.Response, *, expected: int) -> None:
-        status = response.status_code
+    def _whole(self, path: str) -> Generator[bytes | None, None, None]:
+        url = self._url(path)
+        if url is None:
+            yield None
+            return
+        with self._transport.get(url, {}) as reply:
+            if reply.status in _NOT_THERE and not _is_expired(reply):
+                yield None
+                return
+            self._check_usable(reply)
+            if reply.status != _OK:
+                raise _wrong(reply.url, f"it sent a part (status {reply.status})")
+            yield b""
+            yield from self._body(reply, None)
+
+    def _check_usable(self, reply: Reply) -> None:
+        status = reply.status
         if status in _TEMPORARY:
-            raise Temporary(f"{_url(response)} answered {status}.", retry_after=_retry_after(response))
-        if status not in {200, 206}:
-            raise _wrong(response, f"it answered {status} {response.reason_phrase}".rstrip())
-        if response.headers.get("Content-Type", "").startswith("text/html"):
-            raise _wrong(response, f"it answered {status} with a web page (text/html)")
-        if response.headers.get("Content-Encoding", "identity") != "identity":
-            raise _wrong(response, f"it compressed the answer on its own ({response.headers['Content-Encoding']})")
-        if status != expected:
-            what = "it ignored the Range header and sent the whole file" if status == 200 else "it sent a part"  # noqa: PLR2004 (a status code)
-            raise _wrong(response, f"{what} (status {status})")
+            raise Temporary(f"{reply.url} answered {status}.", retry_after=_retry_after(reply))
+        if _is_expired(reply):
+            raise Temporary(f"{reply.url} redirects to an address that answered {status}; it has probably expired.")
+        if status == _PROXY_LOGIN:
+            raise proxy_wants_login(reply.url, reply.proxy)
+        if status == _BEYOND:
+            there = reply.headers.get("Content-Range", "")
+            raise _wrong(reply.url, f"it answered 416, the file there ends earlier ({there or 'no size given'})")
+        if status in _GONE:
+            raise SourceUnreachable(
+                f"{reply.url} is not there: it answered {status} {reply.reason}.",
+                usually="The mirror is incomplete or behind, or the address is wrong.",
+                todo="Use another source, or tell the publisher.",
+            )
+        if status not in {_OK, _PART}:
+            raise _wrong(reply.url, f"it answered {status} {reply.reason}".rstrip())
+        if reply.headers.get("Content-Type", "").startswith("text/html"):
+            raise _wrong(reply.url, f"it answered {status} with a web page (text/html)")
+        if (encoding := reply.headers.get("Content-Encoding", "identity")) != "identity":
+            raise _wrong(reply.url, f"it compressed the answer on its own ({encoding})")
 
-    def _body(self, response: httpx.Response) -> Iterator[bytes]:
-        for block in response.iter_raw():
+    def _whole_instead(self, path: str, reply: Reply, *, conditional: bool) -> SourceUnreachable:
+        if not conditional:
+            return _wrong(reply.url, f"it ignored the Range header and sent the whole file (status {reply.status})")
+        self._validators.forget(path)
+        return _changed(reply, "it sent the whole file instead of the rest of the one before")
+
+    def _body(self, reply: Reply, size: int | None) -> Stream:
+        """The body's blocks; exactly so many bytes when a size is given."""
+        largest = self._throttle.block(BLOCK) if self._throttle else BLOCK
+        pace = _Pace(self._waits, self._clock)
+        received = 0
+        while block := pace.timed(reply, largest):
+            received += len(block)
             self.traffic.received(len(block))
+            if size is not None and received > size:
+                raise _wrong(reply.url, f"it sent more than the {size} bytes that were asked for")
+            if self._throttle is not None:
+                self._throttle.pay(len(block))
             yield block
+        if size is not None and received < size:
+            raise Temporary(f"{reply.url} ended after {received} of {size} bytes.")
+
+
+class _Pace:
+    """Notices an answer that drips so slowly that it will never end; time spent elsewhere does not count."""
+
+    def __init__(self, waits: Waits, clock: Callable[[], float]) -> None:
+        self._waits = waits
+        self._clock = clock
+        self._waited = 0.0
+        self._received = 0
+
+    def timed(self, reply: Reply, size: int) -> bytes:
+        """Read a block."""
+        began = self._clock()
+        block = reply.read(size)
+        self._waited += self._clock() - began
+        self._received += len(block)
+        if block and self._waited >= self._waits.window:
+            if self._received < self._waits.slowest * self._waited:
+                raise Temporary(f"{reply.url} sent only {self._received} bytes in {self._waited:.0f} s.")
+            self._waited, self._received = 0.0, 0
+        return block
 
 
 def _bytes_of(blocks: Generator[bytes | None, None, None]) -> Stream:
@@ -136,8 +205,13 @@ def _bytes_of(blocks: Generator[bytes | None, None, None]) -> Stream:
                 yield block
 
 
-def _check_range(response: httpx.Response, start: int, size: int, total: int) -> None:
-    header = response.headers.get("Content-Range", "")
+def _is_expired(reply: Reply) -> bool:
+    """Whether a refusal concerns the signed address that we were sent to, and not the file."""
+    return reply.hops > 0 and reply.status in _REFUSED
+
+
+def _check_range(reply: Reply, start: int, size: int, total: int) -> None:
+    header = reply.headers.get("Content-Range", "")
     match = _CONTENT_RANGE.match(header)
     wanted = f"bytes {start}-{start + size - 1}/{total}"
     if (
@@ -145,27 +219,35 @@ def _check_range(response: httpx.Response, start: int, size: int, total: int) ->
         or match[3] not in {"*", str(total)}
         or (int(match[1]), int(match[2])) != (start, start + size - 1)
     ):
-        raise _wrong(response, f"it sent Content-Range {header!r} where {wanted!r} was asked for")
+        raise _wrong(reply.url, f"it sent Content-Range {header!r} where {wanted!r} was asked for")
 
 
-def _url(response: httpx.Response) -> str:
-    """The address that was asked for, without a redirect's signature."""
-    first = response.history[0] if response.history else response
-    return str(first.request.url)
+def _check_length(reply: Reply, size: int) -> None:
+    length = reply.headers.get("Content-Length")
+    if length is not None and length.strip() != str(size):
+        raise Temporary(f"{reply.url} announced {length} bytes where {size} were asked for.")
 
 
-def _wrong(response: httpx.Response, what: str) -> SourceUnreachable:
+def _changed(reply: Reply, how: str) -> Temporary:
+    return Temporary(
+        f"{reply.url} changed while it was being fetched: {how}.",
+        usually="The publisher or a cache replaced the file, or several servers behind this name do not agree.",
+        todo="Run the same command again: what is verified already is not fetched twice.",
+    )
+
+
+def _wrong(url: str, what: str) -> SourceUnreachable:
     return SourceUnreachable(
-        f"{_url(response)} cannot be used: {what}.",
+        f"{url} cannot be used: {what}.",
         usually="The address is wrong, or a portal, proxy or cache answers in the server's place.",
         todo="Open the address in a browser to see who answers; use another network or source.",
     )
 
 
-def _retry_after(response: httpx.Response) -> float | None:
+def _retry_after(reply: Reply) -> float | None:
     """Seconds to wait: a number, or the time until a date."""
-    text = response.headers.get("Retry-After", "").strip()
-    if text.isdigit():
+    text = reply.headers.get("Retry-After", "").strip()
+    if text.isdecimal() and text.isascii():
         return float(text)
     try:
         return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())

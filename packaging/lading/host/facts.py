@@ -1,19 +1,25 @@
-"""What this machine is: platform tag, libc, processors, GPUs, free disk.
+"""What this machine is: platform tag, libc, processors, memory, GPUs, free disk.
 
 Does not: decide whether a release fits; it only says what is there.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
 import shutil
 import sys
 from pathlib import Path
+from typing import Literal
 
+import psutil
+
+from lading.host.clues import read_clues
 from lading.host.gpu import GpuProbe, look_for_gpus
 from lading.host.record import HostFacts
 
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 _MACHINES = {"amd64": "x86_64", "x86_64": "x86_64", "arm64": "aarch64", "aarch64": "aarch64"}
 
 
@@ -35,6 +41,19 @@ def glibc_version() -> str | None:
         return None
     family, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
     return version if family == "glibc" else None
+
+
+def libc_family(root: Path = Path("/")) -> Literal["glibc", "musl"] | None:
+    """Which C library this Linux has; none on other systems and when it is neither.
+
+    Args:
+        root: The system's root folder.
+    """
+    if sys.platform != "linux":
+        return None
+    if glibc_version() is not None:
+        return "glibc"
+    return "musl" if any((root / "lib").glob("ld-musl-*.so.1")) else None
 
 
 def usable_cpus() -> int:
@@ -59,7 +78,7 @@ def free_disk(folder: Path) -> int:
 
 
 def host_facts(probes: tuple[GpuProbe, ...] | None = None) -> HostFacts:
-    """Look at this machine.
+    """Look at this machine. Bounded: a driver that hangs is a fact after some seconds.
 
     Args:
         probes: Whom to ask about GPUs; the real ones when none are given.
@@ -67,7 +86,20 @@ def host_facts(probes: tuple[GpuProbe, ...] | None = None) -> HostFacts:
     return HostFacts(
         platform=platform_tag(),
         system=f"{platform.system()} {platform.release()}",
+        libc=libc_family(),
         glibc=glibc_version(),
         cpus=usable_cpus(),
+        memory=psutil.virtual_memory().total,
         gpu=look_for_gpus(probes),
+        visible=os.environ.get(VISIBLE),
+        clues=read_clues(),
     )
+
+
+async def host_facts_async(probes: tuple[GpuProbe, ...] | None = None) -> HostFacts:
+    """As :func:`host_facts`, without holding up the event loop.
+
+    Args:
+        probes: Whom to ask about GPUs; the real ones when none are given.
+    """
+    return await asyncio.to_thread(host_facts, probes)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-import httpx
+import urllib3
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 REQUEST_TIMEOUT = 5.0  # seconds for one answer on loopback; a server that computes must still answer this
@@ -76,11 +76,11 @@ def ask(url: str, *, timeout: float = REQUEST_TIMEOUT) -> Health:
         NoHealth: No answer, or not a health record.
     """
     try:
-        # trust_env would send a loopback request to the user's proxy.
-        answer = httpx.get(f"{url}/health", timeout=timeout, trust_env=False, follow_redirects=False)
-    except httpx.HTTPError as error:
+        with urllib3.PoolManager() as pool:  # which knows no proxy: a request on loopback is not to go to the user's
+            answer = pool.request("GET", f"{url}/health", timeout=timeout, redirect=False, retries=False)
+    except (urllib3.exceptions.HTTPError, ValueError) as error:
         raise NoHealth(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__) from error
     try:
-        return Health.model_validate_json(answer.content)
+        return Health.model_validate_json(answer.data)
     except ValidationError as error:
-        raise NoHealth(f"HTTP {answer.status_code} with something that is no health record") from error
+        raise NoHealth(f"HTTP {answer.status} with something that is no health record") from error

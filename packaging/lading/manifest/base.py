@@ -24,7 +24,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from lading.errors import FormatInvalid
+from lading.errors import FormatInvalid, FormatTooNew
 
 Platform = Literal["linux-x86_64", "windows-x86_64", "linux-aarch64"]
 Variant = Literal["cpu", "cuda"]
@@ -51,6 +51,8 @@ Name = Annotated[
     ),
 ]
 
+_SCHEMA = re.compile(r"(lading/[a-z-]+/)([1-9][0-9]{0,8})")
+_NOT_PLAIN = frozenset({"", ".", ".."})  # names that a plain path does not have
 _SIZE = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?)\s*(B|kB|MB|GB|KiB|MiB|GiB)\s*$")
 _UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
@@ -75,6 +77,9 @@ Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0), WithJsonSchema(_
 
 
 def _inside(value: str) -> str:
+    # An index has thousands of paths, and nearly all are plain: those need no path object.
+    if _NOT_PLAIN.isdisjoint(value.split("/")) and "\\" not in value and value[1:2] != ":":
+        return value
     path = PurePosixPath(value)
     if path.is_absolute() or ".." in path.parts or "\\" in value or re.match(r"^[A-Za-z]:", value):
         message = f"a path must be relative, with forward slashes, and must not leave its folder; found {value!r}"
@@ -135,11 +140,19 @@ def read_record(kind: type[R], data: bytes, *, origin: str) -> R:
         The record.
 
     Raises:
-        FormatInvalid: The bytes are not JSON, or not such a record of a version that we know.
+        FormatTooNew: It is such a record of a later version than we know.
+        FormatInvalid: The bytes are not JSON, or not such a record.
     """
     try:
         return kind.model_validate_json(data)
     except ValidationError as error:
+        if newer := _newer_schema(kind, data):
+            raise FormatTooNew(
+                f"{origin} is not a valid {kind.__name__} record for this Lading: its schema is {newer[0]}, "
+                f"the newest known here is {newer[1]}.",
+                usually="It was written by a newer Lading.",
+                todo="Update Lading, or the program that embeds it.",
+            ) from error
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the document"
         raise FormatInvalid(
@@ -147,3 +160,17 @@ def read_record(kind: type[R], data: bytes, *, origin: str) -> R:
             usually="It was cut off or altered on the way, or was written by a newer Lading.",
             todo="Fetch it again; if that does not help, update Lading.",
         ) from error
+
+
+def _newer_schema(kind: type[Record], data: bytes) -> tuple[str, str] | None:
+    """The schema that data claims and the one that we know, when both are of one kind and theirs is the later."""
+    known = str(kind.model_fields["schema_"].default) if "schema_" in kind.model_fields else ""
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    claimed = found.get("schema") if isinstance(found, dict) else None
+    theirs, ours = (_SCHEMA.fullmatch(text if isinstance(text, str) else "") for text in (claimed, known))
+    if theirs is None or ours is None or theirs[1] != ours[1] or int(theirs[2]) <= int(ours[2]):
+        return None
+    return theirs[0], ours[0]

@@ -53,6 +53,10 @@ class S3Destination(Record):
         prefix: Put before every key.
         preset: ``s3``, or ``r2`` with its rules (region auto, no ACLs, equal parts, checksums only when required).
         endpoint: The service's URL; for R2 derived from the account.
+        account: R2's account id; or ``CLOUDFLARE_ACCOUNT_ID`` in the environment.
+        jurisdiction: Where an R2 bucket must stay, if it was made so.
+        region: For the signature; R2 needs none, and otherwise the environment may say it.
+        addressing: Whether the bucket stands in the path or in the host's name; decided by the endpoint when none.
         public: The base URL under which clients read.
         asset_limit: Below 512 MB the CDN in front of R2 caches every asset.
     """
@@ -65,6 +69,12 @@ class S3Destination(Record):
     prefix: str = ""
     preset: Literal["s3", "r2"] = "s3"
     endpoint: WebAddress | None = None
+    account: str | None = Field(
+        default=None, pattern=r"^[0-9a-f]{32}$", description="an account id: 32 hexadecimal digits"
+    )
+    jurisdiction: Literal["eu", "fedramp"] | None = None
+    region: str | None = Field(default=None, pattern=r"^[a-z0-9-]+$", description="a region such as eu-central-1")
+    addressing: Literal["path", "virtual"] | None = None
     public: WebAddress | None = None
     asset_limit: Size = Field(default=500_000_000, ge=64 * 2**20)
 

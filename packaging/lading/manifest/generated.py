@@ -1,10 +1,11 @@
-"""The files that are derived from the records: the JSON Schemas and the reference page."""
+"""The files that are derived from the code: the JSON Schemas and two reference pages."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from lading.atomic import write_atomic
+from lading.manifest.exitcodes import EXIT_CODES_FILE, exit_codes_text
 from lading.manifest.reference import reference_text
 from lading.manifest.schema import SCHEMAS, schema_text
 
@@ -15,7 +16,7 @@ REFERENCE_FILE = "docs/reference/manifests.md"
 def generated_files() -> dict[str, str]:
     """Every derived file: its path in the project, and its text."""
     schemas = {f"{SCHEMA_FOLDER}/{name}.schema.json": schema_text(kind) for name, kind in SCHEMAS.items()}
-    return schemas | {REFERENCE_FILE: reference_text()}
+    return schemas | {REFERENCE_FILE: reference_text(), EXIT_CODES_FILE: exit_codes_text()}
 
 
 def stale_files(root: Path) -> list[str]:

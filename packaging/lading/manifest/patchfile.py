@@ -26,12 +26,17 @@ class PatchBlob(Record):
         size: Bytes of the blob.
         old: Path, in the older tree, of the file that the blob is relative to; none for ``zstd``.
         path: Path of the new file; none for the index's blob.
+        raw: Bytes of the new file that the blob makes, when it is one of several parts of it; they follow one another.
+        old_start, old_size: The piece of the older file that the blob is relative to, when it is not all of it.
     """
 
     method: Method
     size: int = Field(ge=0)
     old: RelPath | None = None
     path: RelPath | None = None
+    raw: int | None = Field(default=None, gt=0)
+    old_start: int | None = Field(default=None, ge=0)
+    old_size: int | None = Field(default=None, gt=0)
 
 
 class PatchHeader(Record):
@@ -43,8 +48,8 @@ class PatchHeader(Record):
         from_index, to_index: SHA-256 of the older and the newer index, decompressed (canonical JSON).
         to_index_size: Bytes of the newer index, decompressed: no decoder need make more.
         index: The newer index, relative to the older one.
-        files: Changed and new files, in index order. Files that both trees have are not listed; nor are links, which
-            the new index holds entirely.
+        files: Changed and new files, in index order, a large one in several parts. Files that both trees have are not
+            listed; nor are links, which the new index holds entirely.
     """
 
     schema_: Literal["lading/patch/1"] = Field(default="lading/patch/1", alias="schema")

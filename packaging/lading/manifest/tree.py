@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, Protocol
 
 from pydantic import model_validator
 
@@ -47,7 +47,35 @@ class TreeEntry(Record):
         return self
 
 
-def tree_digest(entries: Iterable[TreeEntry]) -> str:
+class Described(Protocol):
+    """What a tree's digest is made of; an entry of a tree, or of an index."""
+
+    @property
+    def path(self) -> str:
+        """Relative to the tree's root."""
+
+    @property
+    def type(self) -> str:
+        """``file`` or ``link``."""
+
+    @property
+    def mode(self) -> int:
+        """0o644 or 0o755."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of a file."""
+
+    @property
+    def sha256(self) -> str | None:
+        """Digest of a file's bytes."""
+
+    @property
+    def target(self) -> str | None:
+        """A link's target."""
+
+
+def tree_digest(entries: Iterable[Described]) -> str:
     r"""Digest a tree: SHA-256 over one line an entry, in path order.
 
     A file gives ``f <mode> <size> <sha256> <path>\n``, a link ``l <path>\0<target>\n``

@@ -10,11 +10,10 @@ from lading.atomic import write_atomic
 from lading.digest import sha256_bytes, sha256_file
 from lading.errors import FormatInvalid
 from lading.manifest.base import canonical_json, read_record
-from lading.manifest.index import Index
+from lading.manifest.index import INDEX_LEVEL, Index
 from lading.manifest.names import checksum_name, index_name
 from lading.manifest.release import Asset
 
-INDEX_LEVEL = 19  # a few hundred kilobytes that every client without the older index fetches
 INDEX_LIMIT = 64 * 2**20  # decompressed; two orders of magnitude above a real index
 
 

@@ -1,7 +1,8 @@
 """Make the patch that leads from an older packed component to a newer one.
 
-Files that the older tree has under any name are not in it: the client links them. Every blob is decoded once after it
-was made, so that a patch that does not work is never written.
+Files that the older tree has under any name are not in it: the client links them. Large files are patched in parts, so
+that neither side needs much memory. Every blob is decoded once after it was made, so that a patch that does not work is
+never written.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lading.delta.codec import decode, encode
+from lading.delta.codec import decode, decode_part, encode
 from lading.delta.container import write_patch
+from lading.delta.parts import Part, cut
 from lading.digest import sha256_bytes
 from lading.manifest.base import canonical_json
 from lading.manifest.index import Index, IndexEntry
@@ -19,8 +21,6 @@ from lading.manifest.patchfile import PatchBlob, PatchHeader
 from lading.manifest.release import ComponentRecord
 from lading.pack.reader import PackedReader
 from lading.progress import Task
-
-LARGEST_FILE = 2**31 - 2**20  # zstd cannot look back further than 2 GB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,14 +57,25 @@ def _blobs(
     steps: tuple[Step, ...], new: PackedReader, old: PackedReader, task: Task
 ) -> Iterator[tuple[PatchBlob, bytes]]:
     for step in steps:
-        after = new.read(step.new)
-        before = old.read(step.old) if step.old is not None else None
-        method, blob = encode(before, after)
-        base = before if method != "zstd" else None
-        decode(method, blob, base, size=step.new.size, sha256=step.new.sha256 or "", name=step.new.path)
-        old_path = step.old.path if step.old is not None and base is not None else None
-        yield PatchBlob(method=method, size=len(blob), old=old_path, path=step.new.path), blob
-        task.advance(step.new.size)
+        parts = cut(step.new.size, step.old.size if step.old is not None else 0)
+        for part in parts:
+            yield _blob(step, part, new, old, whole=len(parts) == 1)
+            task.advance(part.size)
+
+
+def _blob(step: Step, part: Part, new: PackedReader, old: PackedReader, *, whole: bool) -> tuple[PatchBlob, bytes]:
+    after = new.read(step.new, part.start, part.size)
+    before = old.read(step.old, part.old_start, part.old_size) if step.old is not None else None
+    method, blob = encode(before, after)
+    base = before if method != "zstd" else None
+    if decode_part(method, blob, base, size=part.size, name=step.new.path) != after:
+        message = f"{method} does not give back bytes {part.start} to {part.start + part.size} of {step.new.path}"
+        raise RuntimeError(message)
+    record = PatchBlob(method=method, size=len(blob), path=step.new.path, raw=None if whole else part.size)
+    if step.old is not None and base is not None:
+        piece = {} if part.old_size == step.old.size else {"old_start": part.old_start, "old_size": part.old_size}
+        record = record.model_copy(update={"old": step.old.path, **piece})
+    return record, blob
 
 
 def patch_bytes(steps: tuple[Step, ...]) -> int:
@@ -88,11 +99,9 @@ def make_patch(
         task: Advanced by the bytes of the files.
 
     Returns:
-        The patch file, or none when it would be larger than the archive itself or a file is too large for any method.
+        The patch file, or none when it would be larger than the archive itself.
     """
     steps = changed_files(new.index, old.index)
-    if any(step.new.size > LARGEST_FILE for step in steps):
-        return None
     before, after = canonical_json(old.index), canonical_json(new.index)
     method, index_blob = encode(before, after)
     base = before if method != "zstd" else None

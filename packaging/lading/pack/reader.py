@@ -51,15 +51,21 @@ class PackedReader:
             self._last = (number, decode_frame(self._stored(number), self.index.frames[number], number))
         return self._last[1]
 
-    def read(self, entry: IndexEntry) -> bytes:
-        """The bytes of a file.
+    def read(self, entry: IndexEntry, start: int = 0, size: int | None = None) -> bytes:
+        """The bytes of a file, or a piece of them.
+
+        Args:
+            entry: The file.
+            start: Where the piece begins.
+            size: Its bytes; to the end of the file when none.
 
         Raises:
             FormatInvalid: A frame cannot be decompressed, or the index leads beyond the frames.
             DigestMismatch: A frame's bytes are not those of the index.
         """
         parts = []
-        missing, number, offset = entry.size, entry.frame, entry.offset
+        number, offset = self._at(entry, start)
+        missing = entry.size - start if size is None else size
         while missing > 0:
             part = self.frame(number)[offset : offset + missing] if number < len(self.index.frames) else b""
             if not part:
@@ -72,6 +78,13 @@ class PackedReader:
             missing -= len(part)
             number, offset = number + 1, 0
         return b"".join(parts)
+
+    def _at(self, entry: IndexEntry, start: int) -> tuple[int, int]:
+        """The frame and the place in it where a file's byte lies."""
+        number, offset = entry.frame, entry.offset + start
+        while start and number < len(self.index.frames) and offset >= self.index.frames[number].raw:
+            number, offset = number + 1, offset - self.index.frames[number].raw
+        return number, offset
 
 
 def decode_frame(stored: bytes, frame: Frame, number: int) -> bytes:

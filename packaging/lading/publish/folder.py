@@ -20,7 +20,7 @@ from lading.digest import sha256_file, sha256_stream
 from lading.errors import Busy, ConfigError, DigestMismatch
 from lading.manifest.names import checksum_name
 from lading.manifest.project import load_project
-from lading.publish.destination import Stored
+from lading.publish.destination import Destination, Stored
 
 LOCK = ".lading-publish.lock"
 READABLE = 0o644
@@ -107,7 +107,7 @@ class FolderDestination:
         write_atomic(self.folder / path, data, mode=READABLE)
 
 
-def open_destination(text: str, project: Path) -> FolderDestination:
+def open_destination(text: str, project: Path) -> Destination:
     """Open a destination.
 
     Args:
@@ -119,16 +119,21 @@ def open_destination(text: str, project: Path) -> FolderDestination:
 
     Raises:
         ManifestInvalid: The project has no destination of that name.
-        ConfigError: It is of a kind that cannot be published to from here.
+        ConfigError: It is of a kind that cannot be published to from here, or is not configured.
+        CredentialsMissing: There are none for it.
     """
     if text in {".", ".."} or "/" in text or os.sep in text:
         return FolderDestination(Path(text))
     record = load_project(project).destination(text)
+    if record.kind == "s3":
+        from lading.publish.s3 import open_s3  # noqa: PLC0415 (its client takes longer to import than all the rest)
+
+        return open_s3(record, text)
     if record.kind != "folder":
         raise ConfigError(
-            f"The destination {text} is of the kind {record.kind}; only folders can be published to.",
+            f"The destination {text} is of the kind {record.kind}; only folders and buckets can be published to.",
             usually="The manifest names where releases will go; uploading there is a step of its own.",
-            todo="Publish to a folder destination, such as `--to local`.",
+            todo="Publish to a folder or a bucket, such as `--to local`.",
         )
     return FolderDestination(project / record.path, name=text)
 

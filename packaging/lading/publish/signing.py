@@ -136,16 +136,20 @@ def _same_root(read: Reader, there: State) -> bool:
 
 
 def _files(state: State, read: Reader, there: State) -> Iterator[tuple[str, bytes]]:
-    """Everything that the destination lacks, the timestamp last."""
+    """Everything that the destination lacks: the timestamp last, and after it only roots that replace an older one."""
     targets = state.targets.signed.targets if state.targets else {}
     names = [stored_target(path, file.hashes["sha256"]) for path, file in sorted(targets.items())]
     versions = state.versions()
-    names += [f"{METADATA}/{number}.root.json" for number in range(1, versions["root"] + 1)]
+    roots = [f"{METADATA}/{number}.root.json" for number in range(1, versions["root"] + 1)]
+    names += [] if there.root is not None else roots
     names += [f"{METADATA}/{versions[role]}.{role}.json" for role in ("targets", "snapshot")]
     for name in names:
         if not there.has(name):
             yield name, _needed(read, name)
     yield f"{METADATA}/timestamp.json", state.data["timestamp"]
+    for name in roots if there.root is not None else ():
+        if not there.has(name):  # the former key has signed the timestamp too, where it was at hand
+            yield name, _needed(read, name)
 
 
 def _needed(read: Reader, name: str) -> bytes:

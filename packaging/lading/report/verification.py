@@ -36,7 +36,8 @@ def gpu_line(host: HostFacts) -> str:
     """The GPUs in words, or why there is none."""
     if not host.gpu.gpus:
         return f"no NVIDIA GPU ({host.gpu.reason or 'unknown'})"
-    names = [f"{gpu.name} ({size(gpu.memory)}, compute {gpu.capability or 'unknown'})" for gpu in host.gpu.gpus]
+    memory = {gpu.index: f"{size(gpu.memory)}, " if gpu.memory else "" for gpu in host.gpu.gpus}
+    names = [f"{gpu.name} ({memory[gpu.index]}compute {gpu.capability or 'unknown'})" for gpu in host.gpu.gpus]
     return f"{', '.join(names)}, driver {host.gpu.driver}"
 
 

@@ -1,69 +1,117 @@
 """Who signs which role.
 
-A :class:`KeyProvider` answers with signers of securesystemslib, which exist for files, the environment, KMS of three
-clouds, Vault and hardware tokens; the rest of the room does not care where a key lies. This module has one provider:
-keys in memory, and development keys in a folder, made on first use.
+A :class:`KeyProvider` knows a repository's keys and answers with signers of securesystemslib, which exist for files,
+the environment, KMS of three clouds, Vault and hardware tokens; the rest of the room does not care where a key lies,
+or whether it is at hand. This module has the simplest providers: keys in memory, and development keys in a folder, made
+on first use. Real keys are :mod:`lading.sign.keyring`'s.
 
 It does not rotate keys, and it encrypts none: development keys protect nothing but a developer's own machine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from filelock import FileLock
-from securesystemslib.signer import CryptoSigner, Signer
+from securesystemslib.signer import CryptoSigner, Key, Signer
+from tuf.api.exceptions import UnsignedMetadataError
+from tuf.api.metadata import Metadata
 
 from lading.atomic import write_atomic
-from lading.errors import FormatInvalid
+from lading.errors import FormatInvalid, KeyUnusable
 from lading.manifest.base import Record, canonical_json, read_record
 
 Role = Literal["root", "targets", "snapshot", "timestamp"]
 ROLES: tuple[Role, ...] = ("root", "targets", "snapshot", "timestamp")
 
 PRIVATE = 0o600  # on Windows the folder's access list decides; there are no such bits
+SHORT = 8  # hexadecimal digits of a key's identity in messages
 
 
 class KeyProvider(Protocol):
-    """Signers and thresholds by role."""
+    """A repository's keys, of which not all need be at hand."""
 
     @property
     def development(self) -> bool:
         """The keys are development keys; the root metadata says so to everybody."""
 
-    def signers(self, role: Role) -> Sequence[Signer]:
-        """The signers of a role that are at hand."""
+    @property
+    def roots(self) -> Sequence[bytes]:
+        """Root metadata that is signed already, from version 1 on; none when the first signing makes it."""
+
+    def public_keys(self, role: Role) -> Sequence[Key]:
+        """The keys of a role."""
 
     def threshold(self, role: Role) -> int:
         """How many of a role's keys must sign."""
 
+    def at_hand(self, keyids: Collection[str]) -> frozenset[str]:
+        """Those of the given keys that could sign now; opens none."""
+
+    def signers(self, keyids: Collection[str]) -> Sequence[Signer]:
+        """Open those of the given keys that are at hand."""
+
+    def describe(self, keyid: str) -> str:
+        """A key's name and whereabouts, for messages."""
+
+
+def add_signature(metadata: Metadata[Any], signer: Signer) -> None:
+    """Sign metadata with one more key.
+
+    Raises:
+        KeyUnusable: The signer cannot, or may not.
+    """
+    try:
+        metadata.sign(signer, append=True)
+    except UnsignedMetadataError as error:
+        raise KeyUnusable(
+            f"The key {signer.public_key.keyid[:SHORT]} did not sign: {error.__cause__ or error}.",
+            usually="The place that has it cannot be reached, or does not allow it.",
+            todo="Check the credentials for it, then run the same command again.",
+        ) from error
+
 
 @dataclass(frozen=True, kw_only=True)
 class KeySet:
-    """Keys in memory.
+    """Keys in memory, all of them at hand.
 
     Attributes:
         by_role: The signers of every role.
         thresholds: Signatures that a role needs, where it is more than one.
         development: They are development keys.
+        roots: Root metadata that is signed already.
     """
 
     by_role: Mapping[Role, tuple[Signer, ...]]
     thresholds: Mapping[Role, int]
     development: bool = False
+    roots: Sequence[bytes] = field(default=())
 
-    def signers(self, role: Role) -> Sequence[Signer]:
-        """The signers of a role."""
-        return self.by_role[role]
+    def public_keys(self, role: Role) -> Sequence[Key]:
+        """The keys of a role."""
+        return [signer.public_key for signer in self.by_role[role]]
 
     def threshold(self, role: Role) -> int:
         """How many of a role's keys must sign."""
         return self.thresholds.get(role, 1)
+
+    def at_hand(self, keyids: Collection[str]) -> frozenset[str]:
+        """All that are ours."""
+        return frozenset(signer.public_key.keyid for signer in self.signers(keyids))
+
+    def signers(self, keyids: Collection[str]) -> Sequence[Signer]:
+        """The signers of the given keys."""
+        ours = {signer.public_key.keyid: signer for signers in self.by_role.values() for signer in signers}
+        return [signer for keyid, signer in ours.items() if keyid in keyids]
+
+    def describe(self, keyid: str) -> str:
+        """The beginning of its identity."""
+        return keyid[:SHORT]
 
 
 class KeyFile(Record):

@@ -24,6 +24,11 @@ def trust_folder(data: Path) -> Path:
     return data / "trust"
 
 
+def lock_file(data: Path) -> Path:
+    """The data directory's one lock."""
+    return data / "lading.lock"
+
+
 @dataclass(frozen=True)
 class Home:
     """One variant's folder.
@@ -58,13 +63,18 @@ class Home:
 
     @property
     def state(self) -> Path:
-        """History and the last failure."""
+        """History, the last failure, and what was left by a roll back."""
         return self.folder / "state.json"
 
     @property
+    def origin(self) -> Path:
+        """Where it was installed from, so that an update needs nothing to be said again."""
+        return self.folder / "origin.json"
+
+    @property
     def lock(self) -> Path:
-        """Held by whoever changes anything here."""
-        return self.folder / "lock"
+        """Held by whoever changes anything in the data directory, whatever the variant."""
+        return lock_file(self.data)
 
     def staging(self, release: Release) -> Path:
         """Where a release is put together."""

@@ -4,6 +4,9 @@ Why it needs no flush: a line is written after the frame's data. When the proces
 system's hands and survive. When the machine loses power, a line may survive without its data; so a journal is only ever
 a hint of what need not be fetched, and every file is digested again before it counts. A line cut off by the crash, or
 one of zeros, does not parse and is ignored. What proves wrong later is taken back by a line of its own.
+
+A frame's number means nothing without its archive. A line of its own says which archive the numbers of a component are
+of from there on; when it is another one than before, what was noted for the component until then no longer holds.
 """
 
 from __future__ import annotations
@@ -11,27 +14,52 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 
 from lading.atomic import as_host_error
 from lading.manifest.base import Component
-from lading.manifest.release import Release
+from lading.manifest.release import ComponentRecord, Release
 
-_LINE = re.compile(rb"([+-]) (core|libs) ([0-9]{1,9})")
+JOURNAL = "journal"  # its name in a staging folder
+HEADER = b"lading-journal/2\n"
+_FRAME = re.compile(rb"([+-]) (core|libs) ([0-9]{1,9})")
+_ARCHIVE = re.compile(rb"= (core|libs) ([0-9a-f]{64})")
+
+
+@dataclass
+class _Notes:
+    """What a journal says: which archive each component is, and which of its frames are done."""
+
+    archives: dict[Component, str] = field(default_factory=dict)
+    done: dict[Component, set[int]] = field(default_factory=lambda: {"core": set(), "libs": set()})
+
+    def bind(self, name: Component, archive: str) -> bool:
+        """Let the numbers of a component be those of an archive; true when they were not."""
+        if self.archives.get(name) == archive:
+            return False
+        self.archives[name] = archive
+        self.done[name].clear()
+        return True
+
+
+def archive_line(component: ComponentRecord) -> bytes:
+    """The line that says which archive a component is."""
+    return f"= {component.component} {component.sha256}\n".encode()
 
 
 def journal_header(release: Release) -> bytes:
-    """The first line: which archives the frame numbers belong to."""
-    return b"lading-journal/1 " + " ".join(component.sha256 for component in release.components).encode() + b"\n"
+    """What a journal begins with."""
+    return HEADER + b"".join(map(archive_line, release.components))
 
 
 class Journal:
     """The journal of one staging folder.
 
     Args:
-        path: The file; made if need be, and begun anew when it belongs to other archives.
-        release: The release that is being put together.
+        path: The file; made if need be, and begun anew when it is not a journal that we know.
+        release: The release that is being put together; what is noted of other archives is forgotten.
 
     Raises:
         AccessDenied, DiskFull: It cannot be written.
@@ -40,19 +68,22 @@ class Journal:
     def __init__(self, path: Path, release: Release) -> None:
         self._path = path
         self._lock = Lock()
-        header = journal_header(release)
         data = path.read_bytes() if path.exists() else b""
-        self._done = _parse(data, header)
+        notes = _parse(data)
+        self._done = notes.done
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
             self._descriptor = os.open(path, flags, 0o644)
-            if not data.startswith(header):
+            if not data.startswith(HEADER):
                 os.truncate(path, 0)
-                self._write(header)
+                self._write(HEADER)
             else:  # a line that a crash cut off could read as another frame's
                 os.truncate(path, data.rfind(b"\n") + 1)
         except OSError as error:
             raise as_host_error(error, f"writing {path}") from error
+        for component in release.components:
+            if notes.bind(component.component, component.sha256):
+                self._write(archive_line(component))
 
     def done(self, component: Component) -> frozenset[int]:
         """The frames of an archive that are verified and written."""
@@ -90,25 +121,33 @@ class Journal:
 
 
 def journaled_frames(path: Path, release: Release) -> dict[Component, frozenset[int]]:
-    """What the journal of an unfinished install says, without touching it; nothing when there is none."""
+    """What the journal of an unfinished install says of a release's archives, without touching it."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         data = b""
-    return {name: frozenset(frames) for name, frames in _parse(data, journal_header(release)).items()}
+    notes = _parse(data)
+    for component in release.components:
+        notes.bind(component.component, component.sha256)
+    wanted = {component.component for component in release.components}
+    return {name: frozenset(frames if name in wanted else ()) for name, frames in notes.done.items()}
 
 
-def _parse(data: bytes, header: bytes) -> dict[Component, set[int]]:
-    done: dict[Component, set[int]] = {"core": set(), "libs": set()}
-    if not data.startswith(header):
-        return done
-    for line in data[len(header) :].split(b"\n")[:-1]:
-        match = _LINE.fullmatch(line)
-        if match is None:
-            continue
-        frames = done["core" if match[2] == b"core" else "libs"]
-        if match[1] == b"+":
-            frames.add(int(match[3]))
-        else:
-            frames.discard(int(match[3]))
-    return done
+def _parse(data: bytes) -> _Notes:
+    notes = _Notes()
+    if not data.startswith(HEADER):
+        return notes
+    for line in data[len(HEADER) :].split(b"\n")[:-1]:
+        if (found := _ARCHIVE.fullmatch(line)) is not None:
+            notes.bind(_name(found[1]), found[2].decode())
+        elif (match := _FRAME.fullmatch(line)) is not None:
+            frames = notes.done[_name(match[2])]
+            if match[1] == b"+":
+                frames.add(int(match[3]))
+            else:
+                frames.discard(int(match[3]))
+    return notes
+
+
+def _name(text: bytes) -> Component:
+    return "core" if text == b"core" else "libs"

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Literal
 
+from lading import patience
 from lading.atomic import as_host_error, fsync_folder
 from lading.manifest.base import Label, Name, Platform, Record, RelPath, Sha256, Version
 
@@ -38,10 +39,12 @@ class PartialMarker(Record):
 
     Attributes:
         tree: Digest of the tree that is being put together.
+        version: The name that the version will have, for those who ask what is unfinished.
     """
 
     schema_: Literal["lading/partial/1"] = "lading/partial/1"
     tree: Sha256
+    version: str | None = None
 
 
 def is_ours(folder: Path) -> bool:
@@ -67,7 +70,7 @@ def is_temporary(name: str, *of: str) -> bool:
 
 def remove_temporaries(folder: Path, *of: str) -> None:
     """Delete what a killed process left of atomic writes to some names in a folder."""
-    for path in folder.iterdir():
+    for path in folder.glob(".*.tmp"):  # nothing where there is no such folder
         if is_temporary(path.name, *of):
             path.unlink(missing_ok=True)
 
@@ -109,7 +112,7 @@ def remove_version(folder: Path, partial: Path) -> None:
     try:
         partial.mkdir(parents=True, exist_ok=True)
         hidden = partial / f"removed-{secrets.token_hex(4)}"
-        folder.rename(hidden)
+        patience.rename(folder, hidden)
         fsync_folder(folder.parent)
     except OSError as error:
         raise as_host_error(error, f"deleting {folder}") from error

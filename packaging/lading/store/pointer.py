@@ -12,6 +12,7 @@ import secrets
 from pathlib import Path
 from typing import Protocol
 
+from lading import patience
 from lading.atomic import as_host_error, fsync_folder, write_atomic
 
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})  # how file systems say it
@@ -43,7 +44,7 @@ class SymlinkPointer:
             FilePointer().write(current, name)
             return
         try:
-            temporary.replace(current)
+            patience.replace(temporary, current)
             fsync_folder(current.parent)
         except OSError as error:
             temporary.unlink(missing_ok=True)

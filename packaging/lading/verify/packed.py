@@ -1,6 +1,6 @@
 """Checks of a folder with a release's assets, as packed or as published: level *bytes*.
 
-Does not: judge signatures (the release record is taken as given; who signed it is another question), or unpack.
+Does not: unpack anything.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from lading.manifest.tree import tree_digest
 from lading.progress import Progress
 from lading.verify.archive import read_archive
 from lading.verify.engine import Outcome, Rule, failed, from_problems, passed, skipped
+from lading.verify.signed import check_signed
 
 INDEX_LIMIT = 256 * 2**20  # decompressed; a real one has one or two megabytes
 
@@ -37,6 +38,7 @@ class PackedContext:
         release: The release; set by the first check when it comes from a file.
         threads: Threads for digests and decoding.
         progress: Where to report.
+        root: Root metadata from which the signatures of a published release are followed.
         indexes: What the index checks found, by component.
     """
 
@@ -45,6 +47,7 @@ class PackedContext:
     release: Release | None
     threads: int
     progress: Progress
+    root: bytes | None = None
     indexes: dict[Component, Index] = field(default_factory=dict)
 
     def the_release(self) -> Release:
@@ -204,6 +207,13 @@ def _check_archive(context: PackedContext, name: Component) -> Outcome:
         members=findings.members, raw=findings.raw, size=findings.size, volumes=len(volumes),
     )  # fmt: skip
 
+
+def _signatures(context: PackedContext) -> Outcome:
+    return check_signed(context.folders, context.record, context.the_release(), context.root)
+
+
+SIGNATURES: Rule[PackedContext] = Rule(name="signatures", level="bytes", run=_signatures, needs=("release-record",))
+"""Put to a published release only: a packed folder is not signed yet."""
 
 RULES: tuple[Rule[PackedContext], ...] = (
     Rule(name="release-record", level="bytes", run=_release_record),

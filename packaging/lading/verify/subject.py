@@ -12,6 +12,7 @@ from lading.linkage.scan import guess_platform, scan
 from lading.manifest.base import Platform
 from lading.manifest.buildinfo import BuildInfo
 from lading.manifest.index import Index
+from lading.manifest.layout import METADATA
 from lading.manifest.release import Release
 from lading.manifest.tree import TreeEntry
 from lading.progress import Progress, Silent
@@ -20,7 +21,7 @@ from lading.verify.engine import Rule, conclude, put
 from lading.verify.layout import check_digests, check_entry, check_files, check_links, check_modes
 from lading.verify.linked import check_glibc, check_readable, check_resolved, check_search_paths
 from lading.verify.packed import RULES as PACKED_RULES
-from lading.verify.packed import PackedContext
+from lading.verify.packed import SIGNATURES, PackedContext
 from lading.verify.record import Check, Subject, Verification
 from lading.verify.started import check_gpu, check_loaded, check_selftest, check_server, check_version
 
@@ -49,6 +50,7 @@ def verify_packed(
     release: Release | Path,
     *,
     also: Sequence[Path] = (),
+    root: bytes | None = None,
     host: HostFacts | None = None,
     progress: Progress | None = None,
     threads: int | None = None,
@@ -60,6 +62,8 @@ def verify_packed(
         folder: Where they lie.
         release: The release, or the file with its record.
         also: Further folders where assets may lie, such as that of libs published before.
+        root: Root metadata that is trusted: the release must be signed, beginning there. A published release is
+            followed from its repository's first root when none is given.
         host: This machine; looked at when none.
         progress: Where to report.
         threads: Threads for digests and decoding; one a processor when none.
@@ -75,8 +79,10 @@ def verify_packed(
         release=None if isinstance(release, Path) else release,
         threads=threads or usable_cpus(),
         progress=progress or Silent(),
+        root=root,
     )
-    checks = put(PACKED_RULES, context, watch)
+    published = root is not None or (folder / METADATA).is_dir()
+    checks = put((*PACKED_RULES, SIGNATURES) if published else PACKED_RULES, context, watch)
     found = context.release
     subject = describe("packed", str(release if isinstance(release, Path) else folder), found)
     return conclude(subject, host or host_facts(), checks, began=began)

@@ -87,17 +87,6 @@ def test_each_method_is_chosen_where_it_is_the_smallest() -> None:
     assert set(chosen.values()) == set(METHODS)
 
 
-@pytest.mark.parametrize(("limit", "method"), [("HDIFF_LIMIT", "zstd-from"), ("PREFIX_LIMIT", "hdiff")])
-def test_a_file_too_large_for_one_method_goes_by_another(
-    monkeypatch: pytest.MonkeyPatch, limit: str, method: Method
-) -> None:
-    monkeypatch.setattr(codec, limit, 50_000)
-    old, new = PAIRS["moved-code" if limit == "HDIFF_LIMIT" else "inserted"]
-    assert old is not None
-
-    assert encode(old, new)[0] == method
-
-
 @settings(deadline=None, max_examples=60)
 @given(
     old=st.binary(max_size=3_000),

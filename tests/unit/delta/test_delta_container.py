@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import struct
+from pathlib import Path
 
 import pytest
 from backports import zstd
 
-from lading.delta.container import read_patch, write_patch
+from lading.delta.container import open_patch, read_patch, write_patch
+from lading.delta.parts import OLDER, WHOLE
 from lading.errors import FormatInvalid
 from lading.manifest.base import canonical_json
 from lading.manifest.patchfile import MAGIC, PatchBlob, PatchHeader
@@ -24,6 +26,7 @@ HEADER = PatchHeader(
     to_index_size=9,
     index=INDEX, files=FILES,
 )  # fmt: skip
+FROM = {"method": "hdiff", "size": 5, "path": "x", "old": "y"}
 BLOBS = [b"index", b"aaa", b"", b"bbbb"]
 PATCH = write_patch(HEADER, BLOBS)
 
@@ -37,6 +40,35 @@ def test_a_patch_is_read_as_it_was_written() -> None:
 
     assert header == HEADER
     assert [(blob, bytes(data)) for blob, data in blobs] == list(zip([INDEX, *FILES], BLOBS, strict=True))
+
+
+def test_a_patch_on_disk_is_read_blob_by_blob(tmp_path: Path) -> None:
+    (tmp_path / "p").write_bytes(PATCH)
+    patch = open_patch(tmp_path / "p", origin="p")
+
+    assert patch.header == HEADER
+    assert [patch.index_blob(), *map(patch.blob, range(3))] == BLOBS
+    assert patch.parts() == {"a.pyc": (0,), "empty": (1,), "b.so": (2,)}
+
+
+def test_a_file_in_parts_has_a_blob_for_each_in_order(tmp_path: Path) -> None:
+    part = PatchBlob(method="hdiff", size=2, old="b.so", path="b.so", raw=7, old_start=0, old_size=9)
+    files = (FILES[0], part, part.model_copy(update={"raw": 3, "old_start": 4}), FILES[1])
+    (tmp_path / "p").write_bytes(
+        write_patch(HEADER.model_copy(update={"files": files}), [b"index", b"aaa", b"p1", b"p2", b""])
+    )
+    patch = open_patch(tmp_path / "p", origin="p")
+
+    assert patch.header.files == files
+    assert patch.parts() == {"a.pyc": (0,), "b.so": (1, 2), "empty": (3,)}
+    assert [patch.blob(number) for number in patch.parts()["b.so"]] == [b"p1", b"p2"]
+
+
+@pytest.mark.parametrize("length", range(len(PATCH)))
+def test_a_patch_on_disk_that_is_cut_off_anywhere_is_refused(tmp_path: Path, length: int) -> None:
+    (tmp_path / "p").write_bytes(PATCH[:length])
+    with pytest.raises(FormatInvalid, match=r"^p is not"):
+        open_patch(tmp_path / "p", origin="p")
 
 
 def test_the_bytes_are_magic_length_header_and_blobs() -> None:
@@ -98,6 +130,20 @@ def test_a_damaged_header_is_refused_or_says_something_else() -> None:
             "has the method zstd and the older file y",
         ),
         ({"files": [{"method": "hdiff", "size": 5, "path": "x"}]}, "has the method hdiff and the older file None"),
+        ({"files": [{"method": "zstd", "size": 5, "path": "x"}] * 2}, "it has x twice"),
+        (
+            {"files": [{"method": "zstd", "size": 5, "path": path, "raw": 9} for path in ("x", "y", "x")]},
+            "it has x twice",
+        ),
+        ({"files": [{"method": "zstd", "size": 5, "path": "x", "raw": 0}]}, "raw"),
+        ({"files": [{"method": "zstd", "size": 5, "path": "x", "raw": WHOLE + 1}]}, f"makes {WHOLE + 1} bytes"),
+        ({"files": [{**FROM, "old_start": 1, "old_size": OLDER + 1}]}, f"from {OLDER + 1}"),
+        ({"files": [{**FROM, "old_start": 1}]}, "does not say what it is relative to"),
+        ({"files": [{**FROM, "old_size": 1}]}, "does not say what it is relative to"),
+        (
+            {"files": [{"method": "zstd", "size": 5, "path": "x", "old_start": 1, "old_size": 1}]},
+            "does not say what it is relative to",
+        ),
     ],
 )
 def test_a_header_that_says_something_unknown_or_contradictory_is_refused(change: dict[str, object], says: str) -> None:

@@ -13,7 +13,7 @@ from textwrap import dedent
 import pytest
 
 from lading.atomic import as_host_error, atomic_writer, write_atomic
-from lading.errors import AccessDenied, DiskFull
+from lading.errors import AccessDenied, DiskFailing, DiskFull
 
 
 def names(folder: Path) -> list[str]:
@@ -120,6 +120,12 @@ def test_no_right_is_access_denied(code: int) -> None:
     assert found.exit_code == 41
 
 
+def test_a_disk_that_cannot_is_failing() -> None:
+    found = as_host_error(OSError(errno.EIO, "broken disk"), "writing a")
+    assert isinstance(found, DiskFailing)
+    assert found.exit_code == 46
+
+
 def test_another_error_stays_what_it_is() -> None:
-    error = OSError(errno.EIO, "broken disk")
+    error = OSError(errno.EBADF, "bad descriptor")
     assert as_host_error(error, "writing a") is error

@@ -12,7 +12,7 @@ from lading import errors
 from lading.cli.main import main, report
 from lading.errors import LadingError, LockMissing, listed
 
-FAMILIES = {"ConfigError", "Unavailable", "Untrusted", "HostCannot", "BuildBroken"}
+FAMILIES = {"ConfigError", "Unavailable", "Untrusted", "HostCannot", "BuildBroken", "DestinationRefuses"}
 _DRAWN = re.compile(r"^\s+[│├└─\s]*([A-Z]\w+)\s+(\d+x?)\b", re.MULTILINE)
 
 
@@ -42,15 +42,15 @@ def test_every_class_is_in_the_drawn_tree_with_its_code() -> None:
 
 def test_the_tree_is_drawn_as_the_classes_are() -> None:
     assert errors.__doc__ is not None
-    family = ""
+    above: dict[int, str] = {4: "LadingError"}  # the last class drawn at each column
     parents: dict[str, str] = {}
     for line in errors.__doc__.splitlines():
         match = _DRAWN.match(line)
         if match is None:
             continue
-        depth = line.index(match[1])
-        family = match[1] if depth == 8 else family
-        parents[match[1]] = "LadingError" if depth == 8 else family
+        column = line.index(match[1])
+        parents[match[1]] = above[column - 4]
+        above[column] = match[1]
     assert parents == {kind.__name__: kind.__bases__[0].__name__ for kind in every_kind()}
 
 

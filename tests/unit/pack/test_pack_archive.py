@@ -252,7 +252,7 @@ def test_another_owner_moves_a_file_but_the_tree_is_the_same(tree: Path, tmp_pat
     first, second = write(tree, entries, tmp_path / "first"), write(tree, moved, tmp_path / "second")
 
     assert first.sha256 != second.sha256
-    assert tree_digest(first.index.files) == tree_digest(second.index.files)  # type: ignore[arg-type]
+    assert tree_digest(first.index.files) == tree_digest(second.index.files)
 
 
 # --- volumes ----------------------------------------------------------------------------------------------------------

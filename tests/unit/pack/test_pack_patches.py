@@ -24,7 +24,7 @@ from tests.unit.pack.trees import (
     noise,
 )
 
-from lading.delta.codec import decode
+from lading.delta.codec import decode, decode_part
 from lading.delta.container import read_patch
 from lading.digest import sha256_bytes
 from lading.errors import DigestMismatch, FormatInvalid
@@ -108,6 +108,30 @@ def leads_to(patch: bytes, old: PackResult, new: PackResult, component: Componen
     assert header.to_tree == tree_digest([entry.tree_entry() for entry in index.files])
     assert header.from_tree == tree_digest([entry.tree_entry() for entry in old_index.files])
     return header
+
+
+def test_a_large_file_is_carried_in_parts_of_bounded_size(earlier: Earlier, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, size in (("WHOLE", 50_000), ("PART", 20_000), ("OLDER", 40_000)):
+        monkeypatch.setattr(f"lading.delta.parts.{name}", size)
+    before = noise(170_000)
+    after = before[:60_000] + b"inserted" + before[60_500:]
+    old = earlier.release({**FILES, "_internal/demo/native.so": before}, "0.9.0")
+    new = earlier.next({**FILES, "_internal/demo/native.so": after})
+
+    _, patch = patch_of(new)
+    header, (_, *blobs) = read_patch(patch, origin="patch")
+    assert {blob.path for blob in header.files} == {"_internal/demo/native.so"}
+    assert [blob.raw for blob in header.files] == [20_000] * 8 + [len(after) - 160_000]
+    made = b""
+    for blob, data in blobs:
+        start, size = blob.old_start or 0, blob.old_size or 0
+        assert size == 40_000
+        made += decode_part(
+            blob.method, bytes(data), before[start : start + size], size=blob.raw or 0, name="native.so"
+        )
+    assert made == after
+    assert len(patch) < 5_000
+    assert read_all(old)[1]["_internal/demo/native.so"] == before
 
 
 # --- what is in a patch -----------------------------------------------------------------------------------------------

@@ -1,0 +1,3 @@
+"""As ``filelock._read_write``."""
+
+excludedimports = ["sqlite3"]

@@ -1,0 +1,3 @@
+"""A printer for pydantic's own developers."""
+
+excludedimports = ["rich"]

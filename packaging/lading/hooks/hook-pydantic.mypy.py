@@ -1,0 +1,3 @@
+"""The plugin for a type checker, which no frozen program runs."""
+
+excludedimports = ["mypy", "tomli", "tomllib"]

@@ -1,0 +1,3 @@
+"""The second implementation, for interpreters that cannot load the first one."""
+
+excludedimports = ["zstandard._cffi", "zstandard.backend_cffi"]
