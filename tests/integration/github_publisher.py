@@ -12,8 +12,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from lading.manifest.github_layout import GitHubRepository
 from lading.publish.github import GitHubDestination
-from lading.publish.github_layout import GitHubRepository
 from lading.publish.publisher import publish
 from lading.sign.keys import development_keys
 

@@ -23,8 +23,8 @@ from tests.doubles.github import Fault, GitHubDouble, running
 from tests.doubles.github_http import Reply, Request, served
 from tests.packed_release import ENTRY, program, write_packed
 
+from lading.manifest.github_layout import GitHubRepository
 from lading.publish.github import GitHubDestination
-from lading.publish.github_layout import GitHubRepository
 from lading.publish.publisher import publish
 from lading.sign.keys import development_keys
 

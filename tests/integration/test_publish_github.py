@@ -41,10 +41,10 @@ from lading.errors import (
 from lading.fetch.github import GitHubSource
 from lading.manifest.base import canonical_json, read_record
 from lading.manifest.destination import GitHubDestination as GitHubRecord
+from lading.manifest.github_layout import BRANCH, LOCK_BRANCH, GitHubRepository, parse_address
 from lading.manifest.release import Release as Manifest
 from lading.publish.destination import Stored
 from lading.publish.github import GitHubDestination, open_github
-from lading.publish.github_layout import BRANCH, LOCK_BRANCH, GitHubRepository, parse_address
 from lading.publish.github_lock import LEASE
 from lading.publish.publisher import PublishResult, publish
 from lading.publish.signing import sign_packed

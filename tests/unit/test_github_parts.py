@@ -18,6 +18,15 @@ from lading.errors import (
     Unavailable,
 )
 from lading.fetch.github import GitHubSource
+from lading.manifest.github_layout import (
+    BODY_LIMIT,
+    AssetPlace,
+    GitHubRepository,
+    asset_place,
+    keeps_its_name,
+    parse_address,
+    repository_at,
+)
 from lading.manifest.names import (
     checksum_name,
     component_name,
@@ -28,15 +37,6 @@ from lading.manifest.names import (
     volume_name,
 )
 from lading.publish.github_errors import error_of, refusal_of
-from lading.publish.github_layout import (
-    BODY_LIMIT,
-    AssetPlace,
-    GitHubRepository,
-    asset_place,
-    keeps_its_name,
-    parse_address,
-    repository_at,
-)
 from lading.publish.github_limits import budget_of, pause_of
 from lading.publish.github_lock import LEASE, Holder, may_take_over, process_lives, this_holder
 from lading.publish.github_releases import MARK, release_text

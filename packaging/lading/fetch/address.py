@@ -9,19 +9,21 @@ from urllib.request import url2pathname
 
 from lading.errors import SourceUnreachable
 from lading.fetch.folder import FolderSource
+from lading.fetch.github import GitHubSource
 from lading.fetch.http import HttpSource
 from lading.fetch.mirrors import MirrorSource
 from lading.fetch.source import Source
 from lading.fetch.throttle import Throttle
 from lading.fetch.transport import shown_url
+from lading.manifest.github_layout import parse_address
 
 
 def open_source(text: str | Sequence[str], *, limit: float | None = None) -> MirrorSource:
     """Open a source.
 
     Args:
-        text: ``https://…``, ``http://…``, or a folder's path; several are mirrors of each other, the preferred one
-            first.
+        text: ``https://…``, ``http://…``, ``github:owner/name``, or a folder's path; several are mirrors of each other,
+            the preferred one first.
         limit: Bytes per second over the network, for all of them together.
 
     Returns:
@@ -36,6 +38,8 @@ def open_source(text: str | Sequence[str], *, limit: float | None = None) -> Mir
 
 
 def _place(text: str, throttle: Throttle | None) -> Source:
+    if (repository := parse_address(text)) is not None:
+        return GitHubSource(repository, throttle=throttle)
     scheme = text.lower().partition("://")[0] if "://" in text else ""
     if scheme in {"http", "https"}:
         return HttpSource(text, throttle=throttle)
@@ -45,5 +49,5 @@ def _place(text: str, throttle: Throttle | None) -> Source:
         return FolderSource(Path(text).expanduser())
     raise SourceUnreachable(
         f"{shown_url(text)} is not an address that can be fetched.",
-        todo="Give a folder, or an address that begins with https:// or http://.",
+        todo="Give a folder, github:owner/name, or an address that begins with https:// or http://.",
     )

@@ -1,7 +1,7 @@
 """A repository on GitHub: assets from its releases, metadata from its branch, all without its API.
 
 The API gives an anonymous machine 60 requests an hour, shared by everybody behind one address; downloads of releases
-and of raw files do not count there. What lies where is decided in :mod:`lading.publish.github_layout`; HTTP, redirects
+and of raw files do not count there. What lies where is decided in :mod:`lading.manifest.github_layout`; HTTP, redirects
 to signed addresses included, is left to :class:`lading.fetch.http.HttpSource`.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from lading.fetch.http import HttpSource
 from lading.fetch.source import Stream, Traffic, Waits
 from lading.fetch.throttle import Throttle
-from lading.publish.github_layout import GitHubRepository, asset_place
+from lading.manifest.github_layout import GitHubRepository, asset_place
 
 
 class GitHubSource:

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from lading.atomic import as_host_error, fsync_folder, write_atomic
 from lading.digest import sha256_file, sha256_stream
-from lading.errors import Busy, ConfigError, DigestMismatch
+from lading.errors import Busy, DigestMismatch
 from lading.manifest.names import checksum_name
 from lading.manifest.project import load_project
 from lading.publish.destination import Destination, Stored
@@ -119,7 +119,7 @@ def open_destination(text: str, project: Path) -> Destination:
 
     Raises:
         ManifestInvalid: The project has no destination of that name.
-        ConfigError: It is of a kind that cannot be published to from here, or is not configured.
+        ConfigError: It is not configured.
         CredentialsMissing: There are none for it.
     """
     if text in {".", ".."} or "/" in text or os.sep in text:
@@ -129,12 +129,10 @@ def open_destination(text: str, project: Path) -> Destination:
         from lading.publish.s3 import open_s3  # noqa: PLC0415 (its client takes longer to import than all the rest)
 
         return open_s3(record, text)
-    if record.kind != "folder":
-        raise ConfigError(
-            f"The destination {text} is of the kind {record.kind}; only folders and buckets can be published to.",
-            usually="The manifest names where releases will go; uploading there is a step of its own.",
-            todo="Publish to a folder or a bucket, such as `--to local`.",
-        )
+    if record.kind == "github":
+        from lading.publish.github import open_github  # noqa: PLC0415 (as above)
+
+        return open_github(record, name=text)
     return FolderDestination(project / record.path, name=text)
 
 

@@ -1,4 +1,4 @@
-"""GitHub as a destination: releases for assets, a branch for signed metadata (:mod:`lading.publish.github_layout`).
+"""GitHub as a destination: releases for assets, a branch for signed metadata (:mod:`lading.manifest.github_layout`).
 
 Within :meth:`GitHubDestination.hold` assets go into drafts and metadata is kept here. At the end of the block, and only
 if it ended well, every draft is verified and published, then all metadata becomes visible by one commit. Killed at any
@@ -19,10 +19,10 @@ from lading.atomic import as_host_error
 from lading.digest import sha256_bytes
 from lading.errors import DigestMismatch
 from lading.manifest.destination import GitHubDestination as GitHubRecord
+from lading.manifest.github_layout import ASSET_LIMIT, AssetPlace, GitHubRepository, asset_place, repository_at
 from lading.publish.destination import Stored
 from lading.publish.github_api import BLOCK, LOG, GitHubApi
 from lading.publish.github_branch import MetadataBranch
-from lading.publish.github_layout import ASSET_LIMIT, AssetPlace, GitHubRepository, asset_place, repository_at
 from lading.publish.github_limits import Budget
 from lading.publish.github_lock import RemoteLock, this_holder
 from lading.publish.github_releases import Releases

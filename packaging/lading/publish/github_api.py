@@ -24,9 +24,9 @@ from typing_extensions import override
 
 from lading.errors import CredentialsRefused, DestinationUnreachable, LadingError, RateLimited
 from lading.fetch.certificates import tls_context
+from lading.manifest.github_layout import GitHubRepository
 from lading.publish.destination import Stored
 from lading.publish.github_errors import error_of, refusal_of
-from lading.publish.github_layout import GitHubRepository
 from lading.publish.github_limits import Budget, budget_of, pause_of, server_time
 
 LOG = logging.getLogger("lading.publish")

@@ -11,9 +11,9 @@ import hashlib
 from datetime import datetime
 
 from lading.errors import Busy, DigestMismatch, Unavailable
+from lading.manifest.github_layout import BRANCH
 from lading.publish.github_api import Answer, GitHubApi
 from lading.publish.github_errors import CONFLICT, UNPROCESSABLE, refusal_of
-from lading.publish.github_layout import BRANCH
 
 TIMESTAMP = "metadata/timestamp.json"
 FILE, BLOB = "100644", "blob"

@@ -19,7 +19,7 @@ from lading.errors import (
     PermissionMissing,
     Unavailable,
 )
-from lading.publish.github_layout import GitHubRepository
+from lading.manifest.github_layout import GitHubRepository
 
 UNAUTHORIZED, FORBIDDEN, NOT_FOUND, CONFLICT, UNPROCESSABLE = 401, 403, 404, 409, 422
 MOVED = frozenset({301, 302, 307, 308})

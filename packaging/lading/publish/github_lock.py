@@ -24,6 +24,7 @@ import psutil
 
 from lading.errors import Busy, FormatInvalid, LadingError
 from lading.manifest.base import Record, canonical_json, read_record
+from lading.manifest.github_layout import LOCK_BRANCH
 from lading.publish.github_api import LOG, GitHubApi
 from lading.publish.github_branch import (
     BLOB,
@@ -35,7 +36,6 @@ from lading.publish.github_branch import (
     move_branch,
 )
 from lading.publish.github_errors import NOT_FOUND, UNPROCESSABLE
-from lading.publish.github_layout import LOCK_BRANCH
 
 LEASE = 900.0  # seconds after its last sign of life for which a publisher keeps the lock
 RENEWAL = 180.0  # seconds between signs of life

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from lading.errors import AssetTooLarge, ConfigError, DigestMismatch, NameForbidden, ReleaseTaken, Unavailable
+from lading.manifest.github_layout import ASSET_LIMIT, ASSETS_LIMIT, BODY_LIMIT, AssetPlace, keeps_its_name
 from lading.publish.destination import Stored
 from lading.publish.github_api import Answer, GitHubApi, Unanswered
 from lading.publish.github_errors import NOT_FOUND, UNPROCESSABLE, error_of, refusal_of
-from lading.publish.github_layout import ASSET_LIMIT, ASSETS_LIMIT, BODY_LIMIT, AssetPlace, keeps_its_name
 
 MARK = "<!-- made by lading -->"  # in the text of every release that we make
 CREATED = 201
