@@ -31,7 +31,8 @@ class Fault:
     """What goes wrong.
 
     Attributes:
-        kind: ``cut``: after so many bytes of the body both connections end, in good order; ``reset``: the same, with a
+        kind: ``cut``: after so many bytes of the body both connections end, in good order (a request without so long
+            a body is lost); ``reset``: the same, with a
             reset; ``drop``: the store does it all, but the answer never comes; ``short``: only the half of
             the answer's body comes; ``silent``: nothing is sent on and
             nothing answered until the test is over; ``answer``: the store is not asked; ``slow``: the answer comes
@@ -221,6 +222,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._relay(asked, blocks, fault)
 
     def _relay(self, asked: Asked, blocks: Iterator[bytes], fault: Fault | None) -> None:
+        length = int(asked.headers.get("content-length", 0))
+        if fault is not None and fault.kind in {"cut", "reset"} and length <= fault.after:
+            for _ in blocks:
+                pass
+            self._end(fault)  # all of it would get through, and the store would do it: the request is lost instead
         connection = http.client.HTTPConnection(self.gateway.upstream, timeout=120)
         try:
             connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
