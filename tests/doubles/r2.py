@@ -39,7 +39,7 @@ class Rules:
     Attributes:
         clock: Seconds of any clock.
         lengths: Of the parts, by upload.
-        written: When each key was last written.
+        written: When each key of each bucket was last written.
     """
 
     clock: Callable[[], float] = time.monotonic
@@ -87,10 +87,10 @@ class Rules:
     def _pace(self, asked: Asked) -> Fault | None:
         if asked.operation not in {"PutObject", "CompleteMultipartUpload"}:
             return None
-        now = self.clock()
-        if now - self.written.get(asked.key, -BETWEEN_WRITES) < BETWEEN_WRITES:
-            return Fault(kind="answer", status=429, code="TooMuchConcurrency")
-        self.written[asked.key] = now
+        now, name = self.clock(), f"{asked.bucket}/{asked.key}"
+        if now - self.written.get(name, -BETWEEN_WRITES) < BETWEEN_WRITES:
+            return _refuse(429, "TooMuchConcurrency")
+        self.written[name] = now
         return None
 
 

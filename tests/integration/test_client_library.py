@@ -19,8 +19,8 @@ from tests.range_server import Answer, RangeServer, serving
 from lading.client import AsyncClient, Client, Finished, ProgressEvent
 from lading.errors import Busy, DigestMismatch, Interrupted, NotInstalled, SourceUnreachable
 from lading.store.home import lock_file
-from lading.store.install import InstallResult
 from lading.store.lock import hold
+from lading.store.result import InstallResult
 
 NOISE = bytes(range(256)) * 400
 CORE: Files = {ENTRY: program("one"), "_internal/a.pyc": b"a" * 60_000, "_internal/b.bin": NOISE}

@@ -39,8 +39,9 @@ from lading.fetch.http import HttpSource
 from lading.fetch.mirrors import MirrorReport, MirrorSource
 from lading.fetch.source import ATTEMPTS, Source, Waits
 from lading.store.home import Home
-from lading.store.install import InstallResult, install
+from lading.store.install import install
 from lading.store.installed import current_version
+from lading.store.result import InstallResult
 from lading.store.status import status
 
 LIBS: Files = {"_internal/nvidia/lib.so": os.urandom(80_000), "_internal/nvidia/b.so": os.urandom(20_000)}

@@ -19,7 +19,8 @@ from tests.range_server import RangeServer, serving
 from lading.errors import ConfigError, SourceUnreachable
 from lading.fetch.address import open_source
 from lading.fetch.http import HttpSource
-from lading.store.install import InstallResult, install
+from lading.store.install import install
+from lading.store.result import InstallResult
 
 VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 

@@ -14,6 +14,7 @@ from tests.range_server import serving
 
 from lading.errors import (
     ConfigError,
+    CredentialsRefused,
     FormatInvalid,
     LabelTaken,
     ManifestInvalid,
@@ -119,10 +120,14 @@ def test_keys_stay_in_their_folder_and_a_second_machine_publishes_without_them(
     lading.refused(ConfigError, "sign", packed, "--repo", "store", "--keys", "elsewhere")
 
 
-def test_destinations_are_named_as_in_the_manifests(lading: Lading, packed: Path, root: Path, tmp_path: Path) -> None:
+def test_destinations_are_named_as_in_the_manifests(
+    lading: Lading, packed: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for token in ("GH_TOKEN", "GITHUB_TOKEN"):
+        monkeypatch.delenv(token, raising=False)
     lading.refused(ManifestInvalid, "publish", packed, "--to", "local")
     words = ("publish", packed, "--project", root)
-    assert "github" in lading.refused(ConfigError, *words, "--to", "github")
+    assert "github" in lading.refused(CredentialsRefused, *words, "--to", "github")
     assert "nowhere" in lading.refused(ManifestInvalid, *words, "--to", "nowhere")
     assert not (tmp_path / "store").exists()
 

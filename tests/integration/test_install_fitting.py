@@ -22,8 +22,9 @@ from lading.manifest.release import Release, Requirements
 from lading.publish.folder import FolderDestination
 from lading.publish.publisher import publish
 from lading.store.home import Home
-from lading.store.install import install, plan_install
+from lading.store.install import install
 from lading.store.installed import current_version
+from lading.store.preview import plan_install
 from lading.store.update import update
 
 CORE: Files = {ENTRY: program("one"), "_internal/a.pyc": os.urandom(20_000)}

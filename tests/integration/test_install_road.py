@@ -30,9 +30,10 @@ from lading.publish.folder import FolderDestination
 from lading.publish.publisher import publish
 from lading.sign.repository import sign_repository
 from lading.store.home import Home
-from lading.store.install import install, plan_install
+from lading.store.install import install
 from lading.store.installed import current_version
 from lading.store.lock import hold
+from lading.store.preview import plan_install
 from lading.store.removal import uninstall
 from lading.store.rollback import rollback
 from lading.store.status import status

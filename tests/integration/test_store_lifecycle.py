@@ -18,10 +18,11 @@ from tests.range_server import RangeServer, serving
 from lading.errors import AccessDenied, Busy, ConfigError, DigestMismatch, NotInstalled, SourceUnreachable
 from lading.store.diskuse import disk_use
 from lading.store.home import Home
-from lading.store.install import InstallResult, install
+from lading.store.install import install
 from lading.store.installed import current_version, installed_versions
 from lading.store.origin import read_origin
 from lading.store.removal import uninstall, uninstall_everything
+from lading.store.result import InstallResult
 from lading.store.rollback import rollback
 from lading.store.status import status
 from lading.store.update import Overrides, check_for_update, find_updates, update

@@ -21,9 +21,10 @@ from typing_extensions import override
 from lading.errors import Busy, DigestMismatch, Interrupted, LadingError
 from lading.progress import Silent, Task
 from lading.store.home import Home, lock_file
-from lading.store.install import InstallResult, install
+from lading.store.install import install
 from lading.store.lock import hold, holder_file, read_holder
 from lading.store.removal import uninstall
+from lading.store.result import InstallResult
 from lading.store.rollback import rollback
 from lading.store.status import status
 from lading.store.update import Overrides, update

@@ -35,7 +35,9 @@ from lading.progress import Silent
 from lading.publish.folder import FolderDestination
 from lading.publish.publisher import publish
 from lading.store.home import Home
-from lading.store.install import InstallResult, install, plan_install
+from lading.store.install import install
+from lading.store.preview import plan_install
+from lading.store.result import InstallResult
 from lading.store.sealed import seal_time
 from lading.store.unfinished import begin
 

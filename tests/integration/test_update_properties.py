@@ -18,7 +18,8 @@ from lading.errors import SourceUnreachable
 from lading.fetch.folder import FolderSource
 from lading.fetch.source import Stream
 from lading.manifest.tree import TreeEntry, tree_digest
-from lading.store.install import install, plan_install
+from lading.store.install import install
+from lading.store.preview import plan_install
 
 # -- trees and edits
 

@@ -17,8 +17,10 @@ from lading.fetch.throttle import parse_rate
 from lading.host.facts import host_facts
 from lading.report.format import duration, plural, size
 from lading.store.collect import KEEP
-from lading.store.install import InstallResult, install, plan_install
+from lading.store.install import install
 from lading.store.planned import PlanReport, Way
+from lading.store.preview import plan_install
+from lading.store.result import InstallResult
 
 DEFAULT_APP = "lading-server"
 

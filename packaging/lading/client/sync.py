@@ -17,9 +17,11 @@ from lading.host.facts import host_facts
 from lading.manifest.base import Variant
 from lading.progress import Events, Listener, Progress, Silent
 from lading.store.collect import KEEP
-from lading.store.install import InstallResult, install, plan_install
+from lading.store.install import install
 from lading.store.planned import PlanReport
+from lading.store.preview import plan_install
 from lading.store.removal import UninstallResult, uninstall
+from lading.store.result import InstallResult
 from lading.store.rollback import RollbackResult, rollback
 from lading.store.status import Status, status
 from lading.store.update import Overrides, UpdateCheck, UpdateReport, check_for_update, update

@@ -23,9 +23,9 @@ from lading.fetch.source import Source
 from lading.manifest.base import Record, Variant
 from lading.progress import Listener, ProgressEvent
 from lading.store.collect import KEEP
-from lading.store.install import InstallResult
 from lading.store.planned import PlanReport
 from lading.store.removal import UninstallResult
+from lading.store.result import InstallResult
 from lading.store.rollback import RollbackResult
 from lading.store.status import Status
 from lading.store.update import UpdateCheck, UpdateReport

@@ -23,7 +23,7 @@ from lading.manifest.layout import METADATA
 from lading.manifest.release import Release
 from lading.store.choice import newest_of_each
 from lading.store.home import trust_folder
-from lading.store.install import copied_trust, opened
+from lading.store.wish import copied_trust, opened
 
 _VARIABLES = (
     "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY",

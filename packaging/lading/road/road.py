@@ -41,8 +41,9 @@ from lading.report.summary import BuildSummary, Part, Place, Step, SummaryAsset,
 from lading.sign.keys import development_keys
 from lading.sign.repository import folder_reader, is_development, newest_root
 from lading.store.home import Home, trust_folder
-from lading.store.install import InstallResult, install
+from lading.store.install import install
 from lading.store.installed import Installed, current_version
+from lading.store.result import InstallResult
 from lading.verify import Verification, verify_packed, verify_server, verify_tree
 
 SUMMARY = "summary.json"

@@ -29,21 +29,16 @@ from lading.progress import Progress, Silent
 from lading.store.choice import candidate_of
 from lading.store.collect import KEEP
 from lading.store.home import Home, lock_file
-from lading.store.install import (
-    InstallResult,
-    Wish,
-    copied_trust,
-    install_release,
-    opened,
-    plan_install,
-    trusted_release,
-)
+from lading.store.install import install_release
 from lading.store.installed import VARIANTS, Installed, current_version
 from lading.store.lock import hold
 from lading.store.marker import VersionMarker
 from lading.store.origin import Origin, read_origin
 from lading.store.planned import PlanReport
+from lading.store.preview import plan_install
+from lading.store.result import InstallResult
 from lading.store.state import Failure, read_state
+from lading.store.wish import Wish, copied_trust, opened, trusted_release
 
 Outcome = Literal["available", "up to date", "held back", "older", "updated"]
 
