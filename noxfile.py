@@ -154,6 +154,8 @@ def lock(session: nox.Session) -> None:
     session.run(
         *common, "pyproject.toml", "--group", "package", "-o", str(LOCKS / "lading.txt"), env=environment, external=True
     )
+    doubles = Path("tests/doubles")
+    session.run(*common, str(doubles / "swift.in"), "-o", str(doubles / "swift.txt"), env=environment, external=True)
     for group in GROUPS:
         words = ["pyproject.toml", "--extra", "server", "--extra", "s3", "--group", "package", "--group", group]
         session.run(*common, *words, "-o", str(LOCKS / f"{group}.txt"), env=environment, external=True)

@@ -41,12 +41,14 @@ from lading.errors import (
     ObjectTaken,
     PermissionMissing,
     RateLimited,
+    ToolMissing,
 )
 from lading.manifest.base import canonical_json
 from lading.manifest.destination import S3Destination as Manifest
 from lading.publish import lease
 from lading.publish.attempts import Patience
 from lading.publish.destination import Stored
+from lading.publish.folder import open_destination
 from lading.publish.headers import headers_of
 from lading.publish.publisher import publish
 from lading.publish.s3 import OURS, S3Destination, open_bucket, open_s3
@@ -632,6 +634,16 @@ def test_an_account_in_the_environment_and_a_jurisdiction_are_heeded() -> None:
     with environment({**NOTHING, "AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}):
         destination = open_s3(r2_manifest(jurisdiction="eu"), "r2", environment={"CLOUDFLARE_ACCOUNT_ID": ACCOUNT})
     assert destination._bucket._client.meta.endpoint_url == f"https://{ACCOUNT}.eu.r2.cloudflarestorage.com"
+
+
+def test_a_client_that_is_not_installed_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("lading.publish.s3")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "botocore", None)
+    monkeypatch.setitem(sys.modules, "botocore.exceptions", None)
+    with pytest.raises(ToolMissing, match="botocore") as caught:
+        open_destination("r2", root)
+    assert "lading[s3]" in caught.value.todo
 
 
 @pytest.mark.parametrize("account", ["", "my-company", ACCOUNT[:-1], f"{ACCOUNT}.example.org/"])

@@ -17,7 +17,8 @@ from filelock import FileLock, Timeout
 
 from lading.atomic import as_host_error, fsync_folder, write_atomic
 from lading.digest import sha256_file, sha256_stream
-from lading.errors import Busy, DigestMismatch
+from lading.errors import Busy, DigestMismatch, ToolMissing
+from lading.manifest.destination import S3Destination as S3Manifest
 from lading.manifest.names import checksum_name
 from lading.manifest.project import load_project
 from lading.publish.destination import Destination, Stored
@@ -121,19 +122,30 @@ def open_destination(text: str, project: Path) -> Destination:
         ManifestInvalid: The project has no destination of that name.
         ConfigError: It is not configured.
         CredentialsMissing: There are none for it.
+        ToolMissing: Lading was installed without what a bucket needs.
     """
     if text in {".", ".."} or "/" in text or os.sep in text:
         return FolderDestination(Path(text))
     record = load_project(project).destination(text)
     if record.kind == "s3":
-        from lading.publish.s3 import open_s3  # noqa: PLC0415 (its client takes longer to import than all the rest)
-
-        return open_s3(record, text)
+        return _open_bucket(record, text)
     if record.kind == "github":
-        from lading.publish.github import open_github  # noqa: PLC0415 (as above)
+        from lading.publish.github import open_github  # noqa: PLC0415 (a folder needs none of it)
 
         return open_github(record, name=text)
     return FolderDestination(project / record.path, name=text)
+
+
+def _open_bucket(record: S3Manifest, name: str) -> Destination:
+    try:
+        from lading.publish.s3 import open_s3  # noqa: PLC0415 (its client takes longer to import than all the rest)
+    except ModuleNotFoundError as error:
+        raise ToolMissing(
+            f"Publishing to the bucket {record.bucket} needs the package {error.name}, which is not installed.",
+            usually="Lading was installed without what only publishing to S3 and R2 needs.",
+            todo="python -m pip install 'lading[s3]'",
+        ) from error
+    return open_s3(record, name)
 
 
 def _recorded_digest(file: Path) -> str | None:
