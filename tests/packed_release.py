@@ -80,9 +80,9 @@ def index_of(files: Files, frame: int = FRAME) -> tuple[Index, list[bytes]]:
         start = len(group) + offset
         entries.append(_entry(path, content, frame=len(raw) + start // frame, offset=start % frame))
         group += member
-        while len(group) > frame:
-            raw.append(group[:frame])
-            group = group[frame:]
+        whole = (len(group) - 1) // frame  # frames that are full; the last one waits for what follows
+        raw += [group[number * frame : (number + 1) * frame] for number in range(whole)]
+        group = group[whole * frame :]
     raw += [part for part in (group, bytes(1024)) if part]
     stored = [compress(part, 3) for part in raw]
     table = [
@@ -254,6 +254,7 @@ def write_packed(
     channel: str = "stable",
     entry: str = ENTRY,
     earlier: Sequence[Earlier] = (),
+    frame: int = FRAME,
     level: int = INDEX_LEVEL,
 ) -> Path:
     """Write a whole packed folder.
@@ -267,15 +268,16 @@ def write_packed(
         channel: The channel.
         entry: The executable.
         earlier: Components from which patches are to lead.
+        frame: Raw bytes of a frame.
         level: zstd's level for the indexes.
 
     Returns:
         The release manifest.
     """
     flavor = "cpu" if libs is None else label.partition("-")[0]
-    components = [write_component(folder, "core", version, flavor, core, volume=volume, level=level)]
+    components = [write_component(folder, "core", version, flavor, core, volume=volume, frame=frame, level=level)]
     if libs is not None:
-        components.append(write_component(folder, "libs", label, flavor, libs, volume=volume, level=level))
+        components.append(write_component(folder, "libs", label, flavor, libs, volume=volume, frame=frame, level=level))
     release = release_of(version, flavor, components, core, libs, channel=channel, entry=entry)
     patches = [
         PatchRecord(

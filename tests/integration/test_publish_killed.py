@@ -122,7 +122,7 @@ class Publisher:
         packed = self.folder / version
         core: Files = {ENTRY: program(version)}
         libs: Files = {"_internal/nvidia/lib.so": number.to_bytes(4, "big") + self.volume}
-        file = write_packed(packed, version, core, libs, label=f"cu126-v{number}", level=1)
+        file = write_packed(packed, version, core, libs, label=f"cu126-v{number}", frame=2**20, level=1)
         for item in read_packed(packed, file).objects:
             data = item.data if item.source is None else item.source.read_bytes()
             assert data is not None
