@@ -27,6 +27,7 @@ from typing_extensions import override
 from lading.delta.container import read_patch, write_patch
 from lading.digest import sha256_bytes
 from lading.errors import SourceUnreachable
+from lading.fetch.indexes import proves
 from lading.fetch.patches import patch_file
 from lading.manifest.base import canonical_json, read_record
 from lading.manifest.patchfile import PatchHeader
@@ -156,7 +157,7 @@ def test_an_index_that_came_from_a_patch_is_as_good_as_a_fetched_one(
     shop.release("0.1.1", NEXT, LIBS, patches=["0.1.0"])
     first = update(server, shop, data)
     record = read_record(Release, (Path(first.path) / "release.json").read_bytes(), origin="test").components[0]
-    assert sha256_bytes((Path(first.path) / "core.index.zst").read_bytes()) == record.index.sha256
+    assert proves((Path(first.path) / "core.index.zst").read_bytes(), record)
     shop.release("0.1.2", {**NEXT, ENTRY: program("three")}, LIBS, patches=["0.1.1"])
     second = update(server, shop, data)
     assert [way.how for way in second.ways] == ["patch", "nothing"]

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import platformdirs
 import typer
-from rich.console import Console
 
 from lading.cancel import cancelled_by_signals
 from lading.cli.shared import EventsOption, JsonOption, VerboseOption, emit, session
@@ -21,6 +19,9 @@ from lading.store.install import install
 from lading.store.planned import PlanReport, Way
 from lading.store.preview import plan_install
 from lading.store.result import InstallResult
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 DEFAULT_APP = "lading-server"
 
@@ -60,7 +61,11 @@ RepairOption = Annotated[
 
 def data_directory(data: Path | None, app: str) -> Path:
     """The data directory that a command works on."""
-    return data or platformdirs.user_data_path(app, appauthor=False)
+    if data is not None:
+        return data
+    import platformdirs  # noqa: PLC0415 (not needed where the folder is named)
+
+    return platformdirs.user_data_path(app, appauthor=False)
 
 
 def draw_plan(report: PlanReport, console: Console) -> None:

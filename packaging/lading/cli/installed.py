@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from lading.cli.install import DEFAULT_APP, AppOption, DataOption, data_directory
 from lading.cli.shared import JsonOption, emit, session
@@ -18,6 +17,9 @@ from lading.store.installed import installed_versions
 from lading.store.removal import RemovalResult, UninstallResult, uninstall, uninstall_everything
 from lading.store.rollback import RollbackResult, rollback
 from lading.store.status import Status, VariantStatus, VersionStatus, status
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 VariantOption = Annotated[Literal["cpu", "cuda"], typer.Option("--variant", help="cpu or cuda.")]
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from lading.cancel import cancelled_by_signals
 from lading.cli.install import (
@@ -24,6 +23,9 @@ from lading.cli.shared import EventsOption, JsonOption, VerboseOption, emit, ses
 from lading.host.facts import host_facts
 from lading.store.collect import KEEP
 from lading.store.update import Overrides, UpdateReport, VariantUpdate, find_updates, update
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 AVAILABLE = 3  # exit code of --check when there is something to install
 

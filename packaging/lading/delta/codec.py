@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import hashlib
 
-import hdiffpatch
 from backports import zstd
 
 from lading.errors import DigestMismatch, FormatInvalid
 from lading.manifest.patchfile import Method
 
 _LEVEL = 19  # patches are made once and fetched by everybody
-_HDIFF_HEAD = 64  # bytes at the beginning of a difference that have its sizes; it needs half of them at most
 
 
 def _window_log(size: int) -> int:
@@ -59,9 +57,9 @@ def encode(old: bytes | None, new: bytes, *, level: int = _LEVEL) -> tuple[Metho
         if len(old) >= zstd_dictionary_least():
             candidates.append(("zstd-from", _zstd_from(old, new, level)))
         if new:
-            plain = hdiffpatch.diff(old, new, compression=hdiffpatch.COMPRESSION_NONE)
-            candidates.append(("hdiff", hdiffpatch.recompress(plain, hdiffpatch.ZStdConfig(level=level))))
-            candidates.append(("hdiff", hdiffpatch.recompress(plain, hdiffpatch.COMPRESSION_LZMA2)))
+            from lading.delta.hdiff import encode_hdiff  # noqa: PLC0415 (40 ms that most patches do not need)
+
+            candidates.append(("hdiff", encode_hdiff(old, new, level=level)))
     return min(candidates, key=lambda candidate: len(candidate[1]))
 
 
@@ -108,7 +106,7 @@ def decode_part(method: Method, blob: bytes, old: bytes | None, *, size: int, na
     """
     try:
         return _exactly(_decode(method, blob, old, size), size)
-    except (zstd.ZstdError, hdiffpatch.HDiffPatchError, ValueError, MemoryError) as error:
+    except (zstd.ZstdError, ValueError, MemoryError) as error:
         raise FormatInvalid(
             f"The patch's blob for {name} ({method}, {len(blob)} bytes) cannot be decoded: {error}",
             usually="The patch was cut off or altered on the way.",
@@ -139,11 +137,9 @@ def _decode(method: Method, blob: bytes, old: bytes | None, size: int) -> bytes:
         message = f"the method {method} needs the older file"
         raise ValueError(message)
     if method == "hdiff":
-        found = _hdiff_sizes(blob)
-        if found != (size, len(old)):
-            message = f"it leads from {found[1]} to {found[0]} bytes, not from {len(old)} to {size}"
-            raise ValueError(message)
-        return bytes(hdiffpatch.apply(old, blob))
+        from lading.delta.hdiff import decode_hdiff  # noqa: PLC0415 (as above)
+
+        return decode_hdiff(blob, old, size)
     options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: _window_log(len(old) + size)}
     decoder = zstd.ZstdDecompressor(zstd_dict=zstd.ZstdDict(old, is_raw=True).as_prefix, options=options)
     return _decompress(decoder, blob, size)
@@ -156,29 +152,3 @@ def _decompress(decoder: zstd.ZstdDecompressor, blob: bytes, size: int) -> bytes
         message = f"it is not one whole zstd frame of {size} bytes"
         raise ValueError(message)
     return new
-
-
-def _hdiff_sizes(blob: bytes) -> tuple[int, int]:
-    """The sizes that an HDiffPatch difference itself says: of the new and of the old file.
-
-    They are looked at first, because the library makes as much room as the blob asks for.
-    """
-    head = blob[:_HDIFF_HEAD]
-    kind = head.find(b"\0")
-    if not head.startswith(b"HDIFF13&") or kind < 0:
-        message = f"it begins with {blob[:9]!r}, not as an HDiffPatch difference"
-        raise ValueError(message)
-    new, at = _number(head, kind + 1)
-    old, _ = _number(head, at)
-    return new, old
-
-
-def _number(data: bytes, at: int) -> tuple[int, int]:
-    """A number of HDiffPatch: seven bits a byte, highest first; all bytes but the last have the eighth bit."""
-    value = 0
-    for place in range(at, len(data)):
-        value = value << 7 | data[place] & 0x7F
-        if data[place] < 0x80:  # noqa: PLR2004 (the eighth bit)
-            return value, place + 1
-    message = "it is cut off"
-    raise ValueError(message)

@@ -2,8 +2,8 @@
 
 The release manifest gives the digest of the index as it is published, compressed. A patch gives the same index
 decompressed; it is the right one because the patch's own digest is in the release manifest too, and the patch says the
-index's. Compressed again by the same library it has the published digest; by another one it has not, and is then known
-by what the release manifest says of its content: the tree digest, the number of files and their bytes.
+index's. It is kept compressed again, quickly and therefore not as published, and is known later by what the release
+manifest says of its content: the tree digest, the number of files and their bytes.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from lading.digest import sha256_bytes
 from lading.errors import DigestMismatch, FormatInvalid, SourceUnreachable
 from lading.fetch.source import Source, fetch_small, retrying
 from lading.manifest.base import read_record
-from lading.manifest.index import INDEX_LEVEL, Index
+from lading.manifest.index import Index
 from lading.manifest.layout import asset_path
 from lading.manifest.release import ComponentRecord
 from lading.manifest.tree import tree_digest
 
 RAW_LIMIT = 256 * 2**20  # bytes; an index of a million files has about as many
 _DESCRIPTOR, _CHECKSUM = 4, 0b100  # the byte of a zstd frame, and the bit of it, that say whether it has a checksum
+_KEPT_LEVEL = 1  # measured on 461 kB: 1 ms and 9 % more bytes than the published level, which takes 74 ms
 _PARSED = 4  # indexes remembered: those of two components in two versions
 
 
@@ -91,21 +92,14 @@ def unpack_index(data: bytes, name: str) -> bytes:
     return raw
 
 
-def pack_index(raw: bytes, component: ComponentRecord) -> bytes:
-    """Compress an index that came decompressed.
+def pack_index(raw: bytes) -> bytes:
+    """Compress an index that came decompressed, to be kept: with a checksum by which damage is noticed.
 
     Args:
-        raw: The right index of the component, decompressed.
-        component: Which.
-
-    Returns:
-        The published bytes when this library makes the same; else others, with a checksum by which damage is noticed.
+        raw: The right index of a component, decompressed.
     """
-    published = zstd.compress(raw, INDEX_LEVEL)
-    if sha256_bytes(published) == component.index.sha256:
-        return published
     parameter = zstd.CompressionParameter
-    options: dict[int, int] = {parameter.compression_level: INDEX_LEVEL, parameter.checksum_flag: 1}
+    options: dict[int, int] = {parameter.compression_level: _KEPT_LEVEL, parameter.checksum_flag: 1}
     return zstd.compress(raw, options=options)
 
 

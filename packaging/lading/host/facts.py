@@ -13,8 +13,6 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-import psutil
-
 from lading.host.clues import read_clues
 from lading.host.gpu import GpuProbe, look_for_gpus
 from lading.host.record import HostFacts
@@ -83,6 +81,8 @@ def host_facts(probes: tuple[GpuProbe, ...] | None = None) -> HostFacts:
     Args:
         probes: Whom to ask about GPUs; the real ones when none are given.
     """
+    import psutil  # noqa: PLC0415 (20 ms that an update check does not need)
+
     return HostFacts(
         platform=platform_tag(),
         system=f"{platform.system()} {platform.release()}",

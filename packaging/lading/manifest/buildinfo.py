@@ -27,12 +27,6 @@ class OwnedEntry(TreeEntry):
     owner: str
     via: Literal["contents", "pattern"] = "contents"
 
-    def tree_entry(self) -> TreeEntry:
-        """The entry alone."""
-        return TreeEntry(
-            path=self.path, type=self.type, mode=self.mode, size=self.size, sha256=self.sha256, target=self.target
-        )
-
 
 class DroppedFile(Record):
     """A file that an exclusion kept out of the tree."""

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from lading.manifest.base import Mode, Record, RelPath, Sha256
+from lading.manifest.base import Record, Sha256
 from lading.manifest.tree import TreeEntry
 
 # Raw bytes of a frame at most. CUDA libraries repeat a kernel once an architecture, megabytes apart: frames of 4 MiB
@@ -19,34 +19,20 @@ from lading.manifest.tree import TreeEntry
 # memory (docs/measurements/frames.md).
 FRAME_LIMIT = 32 * 2**20
 
-# zstd's level for a published index: a few hundred kilobytes that every client without the older index fetches. A
-# client that has it from a patch compresses it in the same way, and mostly gets the same bytes.
+# zstd's level for a published index: a few hundred kilobytes that every client without the older index fetches.
 INDEX_LEVEL = 19
 
 
-class IndexEntry(Record):
-    """One file or link of the archive.
+class IndexEntry(TreeEntry):
+    """One file or link of the archive: an entry of the tree, and its place.
 
     Attributes:
-        path, type, mode, size, sha256, target: As in :class:`lading.manifest.tree.TreeEntry`.
         frame: The number of the frame that holds the first byte of the file's data (of a link's header).
         offset: Where in that frame's raw bytes the data begins. The data goes on at the start of the next frames.
     """
 
-    path: RelPath
-    type: Literal["file", "link"] = "file"
-    mode: Mode = 0o644
-    size: int = Field(default=0, ge=0)
-    sha256: Sha256 | None = None
-    target: str | None = None
     frame: int = Field(ge=0)
     offset: int = Field(ge=0)
-
-    def tree_entry(self) -> TreeEntry:
-        """The entry without its place in the archive; its fields were checked when the index was read."""
-        return TreeEntry.model_construct(
-            path=self.path, type=self.type, mode=self.mode, size=self.size, sha256=self.sha256, target=self.target
-        )
 
 
 class Frame(Record):

@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Iterable
 from typing import Literal, Protocol
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from lading.manifest.base import Mode, Record, RelPath, Sha256
 
@@ -32,7 +32,7 @@ class TreeEntry(Record):
     path: RelPath
     type: Literal["file", "link"] = "file"
     mode: Mode = 0o644
-    size: int = 0
+    size: int = Field(default=0, ge=0)
     sha256: Sha256 | None = None
     target: str | None = None
 
@@ -45,6 +45,12 @@ class TreeEntry(Record):
             message = f"{self.path}: the mode is {self.mode:04o}; allowed are 0644 and 0755"
             raise ValueError(message)
         return self
+
+    def tree_entry(self) -> TreeEntry:
+        """The entry alone, without what a list of entries says of it besides."""
+        return TreeEntry.model_construct(
+            path=self.path, type=self.type, mode=self.mode, size=self.size, sha256=self.sha256, target=self.target
+        )
 
 
 class Described(Protocol):
@@ -73,6 +79,21 @@ class Described(Protocol):
     @property
     def target(self) -> str | None:
         """A link's target."""
+
+
+def folders_of(paths: Iterable[str]) -> set[str]:
+    """The folders in which a tree's paths lie, without the root, whatever their depth.
+
+    Args:
+        paths: Of files and links, with forward slashes.
+    """
+    found: set[str] = set()
+    for path in paths:
+        folder = path.rpartition("/")[0]
+        while folder and folder not in found:
+            found.add(folder)
+            folder = folder.rpartition("/")[0]
+    return found
 
 
 def tree_digest(entries: Iterable[Described]) -> str:

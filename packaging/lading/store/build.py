@@ -115,8 +115,8 @@ class Builder:
 
     def _taken(self, plan: Plan) -> Plan:
         """Link and copy what is here, and make the places of other files ready; the plan may be another one then."""
-        self.staging.prepare(plan.components)
-        plan = self._survey.plan()
+        if self.staging.prepare(plan.components):
+            plan = self._survey.plan()
         self.staging.make_links(plan.links)
         with self._progress.task("linking", len(plan.reuse), unit="files") as task:
             self.staging.reuse(plan.reuse, self._home.versions, task.advance)

@@ -189,7 +189,7 @@ class Seeker:
 
     def _made_index(self, patch: PatchFile, component: ComponentRecord, old: bytes) -> bytes:
         """The newer index, proven: the patch says its digest, and the release the patch's and what is in it."""
-        data = pack_index(new_index(patch, old, component.index.name), component)
+        data = pack_index(new_index(patch, old, component.index.name))
         if not fits(read_index(data, component), component):
             raise FormatInvalid(
                 f"{patch.path.name} gives an index that does not list {component.component} {component.version}."

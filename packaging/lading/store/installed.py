@@ -90,7 +90,7 @@ class Installed:
     def entries(self) -> tuple[TreeEntry, ...]:
         """What its tree must contain; nothing when its records are damaged, because then nothing is known of it."""
         try:
-            return tuple(entry.tree_entry() for index in self.indexes().values() for entry in index.files)
+            return tuple(entry for index in self.indexes().values() for entry in index.files)
         except (FormatInvalid, ZstdError):
             return ()
 

@@ -16,7 +16,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
-import psutil
 from filelock import FileLock, Timeout
 
 from lading.atomic import as_host_error, write_atomic
@@ -62,6 +61,8 @@ def read_holder(lock: Path) -> Holder | None:
         holder = read_record(Holder, path.read_bytes(), origin=str(path))
     except (OSError, FormatInvalid):  # it may be finishing at this moment
         return None
+    import psutil  # noqa: PLC0415 (only for a lock that somebody left)
+
     return holder if psutil.pid_exists(holder.pid) else None
 
 

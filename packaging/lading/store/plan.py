@@ -276,7 +276,7 @@ def make_plan(release: Release, indexes: Mapping[Component, Index], here: Here) 
             else:
                 others.append(entry)
         parts.append(_component_plan(component, index, others, here))
-    links = [entry.tree_entry() for index in indexes.values() for entry in index.files if entry.type == "link"]
+    links = [entry for index in indexes.values() for entry in index.files if entry.type == "link"]
     return Plan(reuse=tuple(reuse), links=tuple(links), components=tuple(parts), disk=_disk(reuse, parts, here))
 
 

@@ -75,7 +75,7 @@ def files_of(
 
     def entries(version: Installed) -> tuple[TreeEntry, ...]:
         if is_release(version, release):
-            return tuple(entry.tree_entry() for index in indexes.values() for entry in index.files)
+            return tuple(entry for index in indexes.values() for entry in index.files)
         return version.entries()
 
     return tuple(InstalledFiles(name=version.name, entries=entries(version)) for version in installed)

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 
 @dataclass(frozen=True, kw_only=True)
 class Running:
@@ -36,6 +34,8 @@ def running_from(folders: Iterable[Path]) -> tuple[Running, ...]:
     resolved = {folder.resolve(): folder for folder in folders}
     if not resolved:
         return ()
+    import psutil  # noqa: PLC0415 (20 ms that an update which deletes nothing does not need)
+
     found: list[Running] = []
     for process in psutil.process_iter(["pid", "name", "exe", "cmdline"]):
         info = process.info

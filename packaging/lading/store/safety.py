@@ -29,7 +29,7 @@ from lading.errors import FormatInvalid
 from lading.manifest.base import Component, Platform
 from lading.manifest.index import Frame, Index, IndexEntry
 from lading.manifest.release import ComponentRecord, Release
-from lading.manifest.tree import TreeEntry, tree_digest
+from lading.manifest.tree import TreeEntry, folders_of, tree_digest
 from lading.store.segments import segments_of
 
 MODES = frozenset({0o644, 0o755})
@@ -66,14 +66,12 @@ def check_release(release: Release, indexes: Mapping[Component, Index]) -> tuple
         _check_path(entry.path, release.platform)
         _check_kind(entry)
     _check_distinct(files, release.platform)
-    links = {entry.path for entry in files if entry.type == "link"}
-    paths = {_same(entry.path, release.platform) for entry in files}
+    _check_parents(files, release.platform)
     for entry in files:
-        _check_parents(entry.path, paths, release.platform)
-        if entry.path in links:
+        if entry.type == "link":
             check_link(entry.path, entry.target or "")
             _check_names(entry.path, entry.target or "", release.platform)
-    entries = tuple(entry.tree_entry() for entry in files)
+    entries = tuple(entry for component in release.components for entry in indexes[component.component].files)
     for component in release.components:
         _check_component(component, indexes[component.component])
     if tree_digest(entries) != release.tree:
@@ -129,12 +127,11 @@ def _check_distinct(files: Sequence[IndexEntry], platform: Platform) -> None:
         seen[key] = entry.path
 
 
-def _check_parents(path: str, paths: set[str], platform: Platform) -> None:
-    parent = posixpath.dirname(_same(path, platform))
-    while parent:
-        if parent in paths:
-            raise _refused(path, f"it lies under {parent}, which is not a folder")
-        parent = posixpath.dirname(parent)
+def _check_parents(files: Sequence[IndexEntry], platform: Platform) -> None:
+    paths = {_same(entry.path, platform): entry.path for entry in files}
+    if clash := min(folders_of(paths) & paths.keys(), default=None):
+        below = min(path for key, path in paths.items() if key.startswith(f"{clash}/"))
+        raise _refused(below, f"it lies under {paths[clash]}, which is not a folder")
 
 
 def check_link(path: str, target: str) -> None:

@@ -34,7 +34,7 @@ from lading.host.facts import usable_cpus
 from lading.manifest.base import Component, canonical_json
 from lading.manifest.index import IndexEntry
 from lading.manifest.release import ComponentRecord, Release
-from lading.manifest.tree import TreeEntry
+from lading.manifest.tree import TreeEntry, folders_of
 from lading.store import linking
 from lading.store.journal import JOURNAL, Journal
 from lading.store.marker import PARTIAL_MARKER, VERSION_MARKER, VersionMarker
@@ -165,11 +165,14 @@ class Staging:
             except OSError as error:
                 raise as_host_error(error, f"writing {path}") from error
 
-    def prepare(self, parts: Sequence[ComponentPlan]) -> None:
+    def prepare(self, parts: Sequence[ComponentPlan]) -> bool:
         """Get the place of every file ready that will be written: its folder, and nothing there that is not ours alone.
 
         A file of an earlier run is kept when its frames are in the journal. When all of them are, it is digested; what
         proves wrong is forgotten by the journal, so that a plan made afterwards fetches it.
+
+        Returns:
+            Whether there was anything to do, so that a plan may have become another one.
         """
         _make_folders(self.tree, (entry.path for part in parts for entry in part.files))
         whole: list[_Pending] = []
@@ -187,6 +190,7 @@ class Staging:
             for pending, good in zip(whole, workers.map(self._finish, whole), strict=True):
                 if not good:
                     self.journal.forget(pending.component, pending.frames)
+        return any(part.files for part in parts)
 
     def tidy(self, wanted: set[str]) -> None:
         """Delete what the release does not have, such as what an unfinished install of another one left.
@@ -320,10 +324,7 @@ class Staging:
             _delete_strangers(self.tree, wanted)
             _delete_temporaries(self.version)
             write_atomic(self.version / RELEASE_FILE, canonical_json(self.release))
-            folders = {posix_parent(self.tree, path) for path in wanted}
-            folders |= {
-                parent for folder in folders for parent in folder.parents if parent.is_relative_to(self.version)
-            }
+            folders = [self.version, self.tree, *(self.tree / folder for folder in folders_of(wanted))]
             with ThreadPoolExecutor(FLUSH_THREADS, thread_name_prefix="flush") as workers:
                 list(workers.map(fsync_folder, folders))
             write_atomic(self.version / VERSION_MARKER, canonical_json(marker))
@@ -354,11 +355,6 @@ class Staging:
             raise as_host_error(error, f"moving {self.version} to {final}") from error
 
 
-def posix_parent(tree: Path, path: str) -> Path:
-    """The folder of a tree's path."""
-    return (tree / path).parent
-
-
 def _damaged_copy(path: Path, found: str, wanted: str | None) -> DigestMismatch:
     return DigestMismatch(
         f"The copy {path} has SHA-256 {found}, its original {wanted}.",
@@ -368,10 +364,13 @@ def _damaged_copy(path: Path, found: str, wanted: str | None) -> DigestMismatch:
 
 
 def _make_folders(tree: Path, paths: Iterable[str]) -> None:
-    """Make the folders of a tree's paths, the outer ones first."""
-    folders = {path.rpartition("/")[0] for path in paths}
-    for folder in sorted(folders):
-        _make_folder(tree / folder)
+    """Make the folders of a tree's paths, the outer ones first; several at once, because each waits for the journal."""
+    levels: defaultdict[int, list[Path]] = defaultdict(list)
+    for folder in folders_of(paths):
+        levels[folder.count("/")].append(tree / folder)
+    with ThreadPoolExecutor(FLUSH_THREADS, thread_name_prefix="folders") as workers:
+        for level in sorted(levels):
+            list(workers.map(_make_folder, levels[level]))
 
 
 def _make_folder(folder: Path) -> None:

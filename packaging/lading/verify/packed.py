@@ -140,7 +140,7 @@ def _check_index(context: PackedContext, name: Component) -> Outcome:
     data = _decompress(path)
     index = read_record(Index, data, origin=component.index.name)
     context.indexes[name] = index
-    entries = [entry.tree_entry() for entry in index.files]
+    entries = index.files
     paths = {entry.path for entry in entries}
     facts: tuple[tuple[str, object, object], ...] = (
         ("canonical form", data == canonical_json(index), True),
@@ -175,7 +175,7 @@ def _whole_tree(context: PackedContext) -> Outcome:
     release = context.the_release()
     if missing := [part.component for part in release.components if part.component not in context.indexes]:
         return skipped(f"because the index of {' and '.join(missing)} was not read")
-    entries = [entry.tree_entry() for index in context.indexes.values() for entry in index.files]
+    entries = [entry for index in context.indexes.values() for entry in index.files]
     paths = [entry.path for entry in entries]
     problems = []
     if len(set(paths)) != len(paths):

@@ -100,7 +100,7 @@ def describe(kind: str, where: str, release: Release | None) -> Subject:
 def _expected(indexes: Iterable[Index], buildinfo: BuildInfo | None) -> dict[str, TreeEntry] | None:
     given = list(indexes)
     if given:
-        return {entry.path: entry.tree_entry() for index in given for entry in index.files}
+        return {entry.path: entry for index in given for entry in index.files}
     return None if buildinfo is None else {entry.path: entry.tree_entry() for entry in buildinfo.files}
 
 

@@ -11,7 +11,7 @@ from backports import zstd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lading.delta import codec
+from lading.delta import codec, hdiff
 from lading.delta.codec import decode, encode
 from lading.digest import sha256_bytes
 from lading.errors import DigestMismatch, FormatInvalid
@@ -175,7 +175,7 @@ def test_a_blob_that_asks_for_a_huge_file_is_refused_before_room_is_made() -> No
     """A difference of a few bytes may claim terabytes."""
     blob = made("hdiff", OLD, NEW)
     start = blob.index(b"\0") + 1
-    size, after = codec._number(blob, start)
+    size, after = hdiff._number(blob, start)
     assert size == len(NEW)
     huge = blob[:start] + b"\xa0\x80\x80\x80\x80\x00" + blob[after:]
 
@@ -194,7 +194,7 @@ def test_a_frame_that_unpacks_to_more_than_it_should_is_stopped() -> None:
 def test_the_sizes_in_a_difference_are_read_as_they_are_written(size: int) -> None:
     blob = bytes(hdiffpatch.diff(noise(size), noise(size + 1), compression=hdiffpatch.COMPRESSION_NONE))
 
-    assert codec._hdiff_sizes(blob) == (size + 1, size)
+    assert hdiff.said_sizes(blob) == (size + 1, size)
 
 
 @pytest.mark.parametrize(

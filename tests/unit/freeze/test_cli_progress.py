@@ -9,7 +9,8 @@ import logging
 import pytest
 from rich.console import Console
 
-from lading.cli.shared import Bars, Lines, emit, left_text, session
+from lading.cli.drawing import Bars, Lines, left_text
+from lading.cli.shared import emit, session
 from lading.errors import DiskFull
 from lading.manifest.buildinfo import DroppedFile
 from lading.progress import Progress, Silent

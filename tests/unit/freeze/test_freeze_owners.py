@@ -57,7 +57,7 @@ def owner(
     return owner_of(item, known(base), lambda path: str(path) in exist)
 
 
-LOCALPYCS = "/home/me/out/work/cpu/build/server/localpycs/0"
+LOCALPYCS = "/builds/cpu/server/localpycs/0"
 
 
 @pytest.mark.parametrize(
@@ -73,8 +73,8 @@ LOCALPYCS = "/home/me/out/work/cpu/build/server/localpycs/0"
         ("python3.11/lib-dynload/_ssl.so", f"{STDLIB}/lib-dynload/_ssl.so", "EXTENSION", "python"),
         ("libffi.so.8", "/opt/python/lib/libffi.so.8", "BINARY", "python"),
         ("libz.so.1", "/lib/x86_64-linux-gnu/libz.so.1", "BINARY", "system"),
-        ("base_library.zip", "/home/me/out/work/cpu/build/server/base_library.zip", "DATA", "python"),
-        ("small", "/home/me/out/work/cpu/build/server/small", "EXECUTABLE", "app"),
+        ("base_library.zip", "/builds/cpu/server/base_library.zip", "DATA", "python"),
+        ("small", "/builds/cpu/server/small", "EXECUTABLE", "app"),
     ],
 )
 def test_the_source_decides(path: str, source: str, kind: str, expected: str) -> None:
