@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typing_extensions import override
 
 ROOT = Path(__file__).resolve().parent.parent
 # The root's own build/ and packaging/ have no __init__.py, so the installed packages of those names still win.
@@ -26,3 +29,27 @@ def pytest_configure() -> None:
     A shell without job control starts background jobs so, every child inherits it, and Python then leaves it ignored.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+class _Lines(logging.Handler):
+    """Keeps what is logged; of its own, because a command line that ran before may have taken the logger's output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+
+    @override
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(record.getMessage())
+
+
+@pytest.fixture
+def lines() -> Iterator[list[str]]:
+    """What fetching logs."""
+    handler, logger = _Lines(), logging.getLogger("lading.fetch")
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    yield handler.said
+    logger.removeHandler(handler)
+    logger.setLevel(before)

@@ -7,6 +7,7 @@ one writer of it.
 from __future__ import annotations
 
 import io
+import subprocess
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from lading.delta.codec import encode
 from lading.delta.container import write_patch
 from lading.delta.parts import cut
 from lading.digest import sha256_bytes
-from lading.manifest.base import Component, Platform, canonical_json
+from lading.manifest.base import Component, Platform, Variant, canonical_json
 from lading.manifest.index import INDEX_LEVEL, Frame, Index, IndexEntry
 from lading.manifest.names import (
     checksum_name,
@@ -37,6 +38,8 @@ from lading.publish.folder import FolderDestination
 from lading.publish.publisher import PublishResult, publish
 from lading.sign.clock import Clock, system_clock
 from lading.sign.keys import KeySet, development_keys
+from lading.store.home import Home
+from lading.store.installed import current_version
 
 APP = "demo-app"
 PLATFORM: Platform = "linux-x86_64"
@@ -327,6 +330,13 @@ def release_of(
         requirements=Requirements(disk=0),
         provenance=Provenance(commit="unknown", epoch=0, python="3.11", pyinstaller="6", zstd="1.5.7", lading="0"),
     )
+
+
+def run_entry(data: Path, variant: Variant = "cuda") -> str:
+    """Run the program that is in use, and give what it prints."""
+    version = current_version(Home(data, variant))
+    assert version is not None
+    return subprocess.run([version.entry], check=True, capture_output=True, text=True).stdout.strip()
 
 
 def tree_files(tree: Path) -> dict[str, bytes | Link]:

@@ -20,6 +20,8 @@ from tests.doubles.fixtures import (  # noqa: F401 (fixtures for the tests of th
     swift_store,
 )
 from tests.integration.freeze_projects import Workshop, make_workshop
+from tests.packed_release import Shop
+from tests.range_server import RangeServer, serving
 
 from lading.freeze.settings import spec_settings
 from lading.manifest.project import load_project
@@ -86,3 +88,16 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
         for name in ("PIP_FIND_LINKS", "UV_FIND_LINKS"):
             patch.setenv(name, " ".join([str(made.wheel.parent), os.environ.get(name, "")]).strip())
         yield made
+
+
+@pytest.fixture
+def server(shop: Shop) -> Iterator[RangeServer]:
+    """The repository of the test's own ``shop``, over HTTP."""
+    with serving(shop.store) as running:
+        yield running
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data directory that is not there yet."""
+    return tmp_path / "data"

@@ -7,12 +7,10 @@ of them ends in an installed version, and the report says which mirror did what.
 from __future__ import annotations
 
 import gzip
-import logging
 import os
 import socket
 import ssl
-import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,7 +19,7 @@ from pathlib import Path
 
 import pytest
 import trustme
-from tests.packed_release import APP, ENTRY, Files, Shop, program, tree_files
+from tests.packed_release import APP, ENTRY, Files, Shop, program, run_entry, tree_files
 from tests.range_server import Answer, Fault, RangeServer, serving
 from typing_extensions import override
 
@@ -56,12 +54,6 @@ def shop(tmp_path: Path) -> Shop:
     made = Shop(tmp_path / "shop")
     made.release("0.1.0", ONE, LIBS)
     return made
-
-
-@pytest.fixture
-def server(shop: Shop) -> Iterator[RangeServer]:
-    with serving(shop.store) as running:
-        yield running
 
 
 @pytest.fixture(autouse=True)
@@ -101,11 +93,6 @@ def updating(shop: Shop, server: RangeServer, tmp_path: Path) -> Update:
     server.requests.clear()
     server.headers.clear()
     return update
-
-
-def run_entry(data: Path) -> str:
-    entry = data / "backends/cuda/current/tree" / ENTRY
-    return subprocess.run([entry], check=True, capture_output=True, text=True).stdout.strip()
 
 
 def assert_as_before(update: Update, versions: list[Path], error: LadingError) -> None:
@@ -675,29 +662,6 @@ def test_attempts_end_some_time_and_each_waits_longer(updating: Update, naps: li
             updating()
     assert len(updating.server.asked("timestamp.json")) == ATTEMPTS
     assert naps == [0.5, 1.0, 2.0, 4.0]
-
-
-class Lines(logging.Handler):
-    """Keeps what is logged; of its own, because a command line that ran before may have taken the logger's output."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.said: list[str] = []
-
-    @override
-    def emit(self, record: logging.LogRecord) -> None:
-        self.said.append(record.getMessage())
-
-
-@pytest.fixture
-def lines() -> Iterator[list[str]]:
-    handler, logger = Lines(), logging.getLogger("lading.fetch")
-    before = logger.level
-    logger.setLevel(logging.INFO)
-    logger.addHandler(handler)
-    yield handler.said
-    logger.removeHandler(handler)
-    logger.setLevel(before)
 
 
 @pytest.mark.proves("S0-14")

@@ -284,8 +284,8 @@ LINKS: dict[str, tuple[Act, str]] = {
     "a link with a drive": (link("evil", "C:/Windows"), "outside the tree"),
     "a link with backslashes": (link("evil", "..\\..\\outside"), "outside the tree"),
     "a link to nothing at all": (link("evil", ""), "outside the tree"),
-    "a link with bytes": (put(path="evil", type="link", target="a"), "a file has sha256 and a link has target"),
-    "a link without a target": (put(path="evil", type="link", size=0, sha256=...), "a file has sha256 and a link has target"),
+    "a link with bytes": (put(path="evil", type="link", target="a"), "a link has target"),
+    "a link without a target": (put(path="evil", type="link", size=0, sha256=...), "a link has target"),
 }  # fmt: skip
 
 KINDS: dict[str, tuple[Act, str]] = {

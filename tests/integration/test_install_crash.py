@@ -10,12 +10,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tests.packed_release import APP, ENTRY, Files, Link, Shop, program, tree_files
-from tests.range_server import Answer, Fault, RangeServer, serving
+from tests.range_server import Answer, Fault, RangeServer
 
 from lading.errors import AccessDenied, DiskFull, Interrupted
 from lading.manifest.base import read_record
@@ -56,12 +56,6 @@ def start_install(server: RangeServer, shop: Shop, tmp_path: Path) -> subprocess
     return subprocess.Popen(
         [sys.executable, "-m", "lading", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-
-
-@pytest.fixture
-def server(shop: Shop) -> Iterator[RangeServer]:
-    with serving(shop.store) as running:
-        yield running
 
 
 def wait_until(process: subprocess.Popen[str], what: Callable[[], object], seconds: float = 30) -> None:

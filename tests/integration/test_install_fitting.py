@@ -6,13 +6,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.packed_release import APP, ENTRY, PLATFORM, Files, Shop, program, write_packed
-from tests.range_server import RangeServer, serving
+from tests.range_server import RangeServer
 
 from lading.errors import HostUnfit
 from lading.host import Gpu, GpuFacts, HostFacts
@@ -51,17 +51,6 @@ def shop(tmp_path: Path) -> Shop:
     for flavor in NEEDS:
         offer(made, "0.1.0", flavor)
     return made
-
-
-@pytest.fixture
-def server(shop: Shop) -> Iterator[RangeServer]:
-    with serving(shop.store) as running:
-        yield running
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return tmp_path / "data"
 
 
 def host(capability: str | None = None, driver: str = "580.65.06") -> HostFacts:

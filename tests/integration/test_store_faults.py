@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.packed_release import APP, ENTRY, Files, Link, Shop, program, tree_files
+from tests.packed_release import APP, ENTRY, Files, Link, Shop, program, run_entry, tree_files
 
 from lading.errors import AccessDenied, DiskFull
 from lading.store.home import Home
@@ -40,17 +40,6 @@ def shop(tmp_path: Path) -> Shop:
     made = Shop(tmp_path / "shop", volume=30_000)
     made.release("0.1.0", ONE, LIBS)
     return made
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return tmp_path / "data"
-
-
-def run_entry(data: Path) -> str:
-    version = current_version(Home(data, "cuda"))
-    assert version is not None
-    return subprocess.run([version.entry], check=True, capture_output=True, text=True).stdout.strip()
 
 
 # -- system calls that fail

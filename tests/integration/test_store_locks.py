@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.packed_release import APP, ENTRY, Files, Shop, program, tree_files
-from tests.range_server import Answer, Fault, RangeServer, serving
+from tests.packed_release import APP, ENTRY, Files, Shop, program, run_entry, tree_files
+from tests.range_server import Answer, Fault, RangeServer
 from typing_extensions import override
 
 from lading.errors import Busy, DigestMismatch, Interrupted, LadingError
@@ -39,23 +39,6 @@ def shop(tmp_path: Path) -> Shop:
     made = Shop(tmp_path / "shop", volume=30_000)
     made.release("0.1.0", ONE, LIBS)
     return made
-
-
-@pytest.fixture
-def server(shop: Shop) -> Iterator[RangeServer]:
-    with serving(shop.store) as running:
-        yield running
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return tmp_path / "data"
-
-
-def run_entry(data: Path) -> str:
-    return subprocess.run(
-        [data / "backends/cuda/current/tree" / ENTRY], check=True, capture_output=True, text=True
-    ).stdout
 
 
 class Gate:
@@ -123,7 +106,7 @@ def test_of_many_tasks_at_once_exactly_one_installs(shop: Shop, server: RangeSer
     found = asyncio.run(many())
     assert sum(isinstance(result, InstallResult) for result in found) == 1
     assert sum(isinstance(result, Busy) for result in found) == 5
-    assert run_entry(data) == "one\n"
+    assert run_entry(data) == "one"
 
 
 @pytest.mark.proves("S2-01")
@@ -171,7 +154,7 @@ def test_a_lock_whose_holder_was_killed_is_taken_over(shop: Shop, data: Path, ho
     assert holder_file(lock_file(data)).exists()
     assert status(data).busy is None
     install(str(shop.store), shop.root, data, app=APP)
-    assert run_entry(data) == "one\n"
+    assert run_entry(data) == "one"
     assert not holder_file(lock_file(data)).exists()
 
 
@@ -221,7 +204,7 @@ def test_the_lock_is_free_and_nothing_is_left_after(shop: Shop, server: RangeSer
     if how in expected:
         with pytest.raises(expected[how]):
             change()
-        assert run_entry(data) == "one\n"
+        assert run_entry(data) == "one"
     else:
         change()
     assert not list(data.rglob("*.tmp"))
@@ -233,7 +216,7 @@ def test_the_lock_is_free_and_nothing_is_left_after(shop: Shop, server: RangeSer
     assert tree_files(Path(result.tree)) == {**TWO, **LIBS}
     assert (result.bytes_resumed > 0) == (how == "cancellation")
     assert not list((data / "backends/cuda/partial").iterdir())
-    assert run_entry(data) == "two\n"
+    assert run_entry(data) == "two"
 
 
 @pytest.mark.proves("S0-13", "S1-14")
@@ -265,7 +248,7 @@ def test_nothing_lies_where_it_counts_while_it_comes_or_when_it_is_wrong(
     assert [path.name for path in home.versions.iterdir()] == [first.version_id]
     staged = [path for path in home.partial.rglob("*.pyc") if path.stat().st_size and path.stat().st_nlink == 1]
     assert staged == [], "not a byte that was not verified"
-    assert run_entry(data) == "one\n"
+    assert run_entry(data) == "one"
 
 
 @pytest.mark.proves("S1-16")
@@ -336,4 +319,4 @@ def test_a_signal_ends_the_command_cleanly_and_a_second_command_goes_on(
     second = start(server, shop, data, tmp_path / "root.json")
     assert second.wait(60) == 0, second.communicate()
     second.communicate()
-    assert run_entry(data) == "one\n"
+    assert run_entry(data) == "one"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -73,12 +73,6 @@ def shop(tmp_path: Path) -> Shop:
     made = Shop(tmp_path / "shop", volume=200_000)
     made.release("0.1.0", CORE, LIBS)
     return made
-
-
-@pytest.fixture
-def server(shop: Shop) -> Iterator[RangeServer]:
-    with serving(shop.store) as running:
-        yield running
 
 
 @pytest.fixture

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -389,29 +388,6 @@ def test_a_distrusted_one_is_passed_over_for_the_assets_too() -> None:
 
 
 # --- the rest ---------------------------------------------------------------------------------------------------------
-
-
-class Lines(logging.Handler):
-    """Keeps what is logged; of its own, because a command line that ran before may have taken the logger's output."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.said: list[str] = []
-
-    @override
-    def emit(self, record: logging.LogRecord) -> None:
-        self.said.append(record.getMessage())
-
-
-@pytest.fixture
-def lines() -> Iterator[list[str]]:
-    handler, logger = Lines(), logging.getLogger("lading.fetch")
-    before = logger.level
-    logger.setLevel(logging.INFO)
-    logger.addHandler(handler)
-    yield handler.said
-    logger.removeHandler(handler)
-    logger.setLevel(before)
 
 
 @pytest.mark.proves("S0-14")

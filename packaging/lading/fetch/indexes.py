@@ -22,7 +22,7 @@ from lading.manifest.layout import asset_path
 from lading.manifest.release import ComponentRecord
 from lading.manifest.tree import tree_digest
 
-RAW_LIMIT = 256 * 2**20  # bytes; an index of a million files has about as many
+RAW_LIMIT = 64 * 2**20  # bytes; an index of as many files as a release may have takes two thirds of it
 _DESCRIPTOR, _CHECKSUM = 4, 0b100  # the byte of a zstd frame, and the bit of it, that say whether it has a checksum
 _KEPT_LEVEL = 1  # measured on 461 kB: 1 ms and 9 % more bytes than the published level, which takes 74 ms
 _PARSED = 4  # indexes remembered: those of two components in two versions

@@ -10,12 +10,15 @@ import stat
 import sys
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from lading.digest import sha256_file
+from lading.errors import AccessDenied
 from lading.linkage.scan import walk
 from lading.manifest.tree import TreeEntry
+from lading.store.linking import stand_in
 from lading.verify.context import Digests, TreeContext
 from lading.verify.engine import Outcome, failed, from_problems, passed, skipped
 
@@ -54,6 +57,25 @@ def look(root: Path) -> dict[str, Seen]:
         kind = "file" if stat.S_ISREG(status.st_mode) else "special"
         seen[path] = Seen(type=kind, executable=bool(status.st_mode & stat.S_IXUSR), size=status.st_size)
     return seen
+
+
+def as_installed(expected: Mapping[str, TreeEntry], seen: Mapping[str, Seen]) -> dict[str, TreeEntry]:
+    """What should lie on the disk: a copy of its file in the place of a link, where the file system had no links.
+
+    Args:
+        expected: The record.
+        seen: The folder.
+
+    Returns:
+        The record, in which a link is the file that it leads to where a file was found.
+    """
+    found = dict(expected)
+    entries = tuple(expected.values())
+    for path, entry in expected.items():
+        if entry.type == "link" and path in seen and seen[path].type == "file":
+            with suppress(AccessDenied):  # it leads to a folder, which nothing can stand in for
+                found[path] = stand_in(Path(), entry, entries).tree_entry().model_copy(update={"path": path})
+    return found
 
 
 def compare(seen: Mapping[str, Seen], expected: Mapping[str, TreeEntry], *, own: Iterable[str]) -> list[str]:
@@ -124,8 +146,13 @@ def check_files(context: TreeContext) -> Outcome:
     if context.expected is None:
         return skipped(UNKNOWN)
     seen = look(context.tree)
-    problems = compare(seen, context.expected, own=context.own)
-    return from_problems(problems, f"exactly the {len(context.expected):,} entries of the release", files=len(seen))
+    expected = as_installed(context.expected, seen)
+    problems = compare(seen, expected, own=context.own)
+    copies = sum(expected[path].type != entry.type for path, entry in context.expected.items())
+    said = f", of links {copies} as copies of their files" if copies else ""
+    return from_problems(
+        problems, f"exactly the {len(expected):,} entries of the release{said}", files=len(seen), copies=copies
+    )
 
 
 def check_links(context: TreeContext) -> Outcome:
@@ -142,12 +169,11 @@ def check_modes(context: TreeContext) -> Outcome:
     if context.expected is None:
         return skipped(UNKNOWN)
     seen = look(context.tree)
+    expected = as_installed(context.expected, seen)
     problems = [
-        f"{path} is {'' if found.executable else 'not '}executable; its mode is {context.expected[path].mode:04o}"
+        f"{path} is {'' if found.executable else 'not '}executable; its mode is {expected[path].mode:04o}"
         for path, found in sorted(seen.items())
-        if path in context.expected
-        and found.type == "file"
-        and found.executable != (context.expected[path].mode == 0o755)  # noqa: PLR2004 (a mode)
+        if path in expected and found.type == "file" and found.executable != (expected[path].mode == 0o755)  # noqa: PLR2004 (a mode)
     ]
     return from_problems(problems, "as the release says")
 
@@ -168,7 +194,8 @@ def check_digests(context: TreeContext) -> Outcome:
     """The bytes of the files are those of the release."""
     if context.expected is None:
         return skipped(UNKNOWN)
-    files = chosen(context.expected, context.digests, program=context.entry, payload=context.payload)
+    expected = as_installed(context.expected, look(context.tree))
+    files = chosen(expected, context.digests, program=context.entry, payload=context.payload)
     if not files:
         return skipped("digests were not asked for")
     total = sum(entry.size for entry in files)
@@ -182,5 +209,5 @@ def check_digests(context: TreeContext) -> Outcome:
 
     with context.progress.task("file digests", total) as task, ThreadPoolExecutor(context.threads) as pool:
         problems = sorted(filter(None, pool.map(wrong, files)))
-    of = f" of {len(context.expected):,}" if context.digests == "essentials" else ""
+    of = f" of {len(expected):,}" if context.digests == "essentials" else ""
     return from_problems(problems, f"SHA-256 of {len(files):,} files{of}", files=len(files), bytes=total)
