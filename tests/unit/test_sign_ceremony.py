@@ -314,6 +314,19 @@ def test_a_place_that_cannot_be_used_is_named(tmp_path: Path, uri: str) -> None:
     assert not (tmp_path / "store").exists()
 
 
+@pytest.mark.parametrize(
+    ("make", "kind"), [(CryptoSigner.generate_rsa, "rsa"), (CryptoSigner.generate_ecdsa, "ecdsa")]
+)
+def test_keys_that_a_frozen_client_cannot_verify_by_itself_are_told_of(
+    tmp_path: Path, make: Callable[[], CryptoSigner], kind: str
+) -> None:
+    public = make()._private_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    there = Elsewhere(uri=f"file2:{tmp_path / 'vault.pem'}", public=public)
+    change = make_keys(tmp_path / "keys", KeyPlan(elsewhere={"timestamp": [there]}), words(), now())
+    assert [line.partition(":")[0] for line in change.warnings] == [f"{kind} keys"]
+    assert make_keys(tmp_path / "plain", KeyPlan(), words(), now()).warnings == ()
+
+
 # --- rotating ---------------------------------------------------------------------------------------------------------
 
 
@@ -348,11 +361,11 @@ def test_a_rotation_that_is_cut_short_serves_clients_at_every_step_and_is_finish
         left = stop
 
         @override
-        def put_bytes(self, path: str, data: bytes) -> None:
+        def put_bytes(self, path: str, data: bytes) -> int:
             self.left -= 1
             if self.left < 0:
                 raise KeyboardInterrupt
-            super().put_bytes(path, data)
+            return super().put_bytes(path, data)
 
     try:
         refresh(Stops(store), ring)

@@ -47,6 +47,8 @@ def _draw_root(change: RootChange, console: Console) -> None:
             markup=False,
             soft_wrap=True,
         )
+    for line in change.warnings:
+        console.print(f"  {line}", style="yellow", highlight=False, markup=False, soft_wrap=True)
     signed = ", ".join(change.signed_by) or "nobody yet"
     console.print(f"  signed by {signed}", highlight=False, markup=False, soft_wrap=True)
     if change.complete:

@@ -27,6 +27,7 @@ from lading.manifest.base import Record
 from lading.sign.keyring import PEM, PENDING, KeyEntry, KeyFolder, KeyRing, RingKeys, open_ring, role_keyids
 from lading.sign.keys import PRIVATE, ROLES, SHORT, Role, add_signature
 from lading.sign.repository import ROOT_EXPIRY
+from lading.sign.schemes import scheme_warnings
 from lading.sign.secret import Passphrases, encrypted
 
 
@@ -81,6 +82,7 @@ class RootChange(Record):
         signed_by: The keys that have signed.
         missing: What is lacking: one line for each rule that is not fulfilled yet, with the keys that can.
         roles: What it says.
+        warnings: What to know before clients meet it.
     """
 
     version: int
@@ -90,6 +92,7 @@ class RootChange(Record):
     signed_by: tuple[str, ...]
     missing: tuple[str, ...]
     roles: tuple[RoleChange, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def make_keys(path: Path, plan: KeyPlan, passphrases: Passphrases, now: datetime) -> RootChange:
@@ -380,6 +383,7 @@ def describe_root(
             )
             for role in ROLES
         ),
+        warnings=scheme_warnings(root),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from lading.manifest.base import Record
 from lading.sign.keys import ROLES, SHORT, KeyProvider, Role
 from lading.sign.repository import State
+from lading.sign.schemes import scheme_warnings
 
 SOON: Mapping[Role, int] = {"root": 45, "targets": 45, "snapshot": 10, "timestamp": 10}
 """Days before the expiry at which to warn: for the first two, people have to meet; for the others, a job is broken."""
@@ -133,5 +134,7 @@ def _warnings(roles: tuple[RoleState, ...], state: State) -> Iterator[str]:
             yield f"{item.role} expires in {item.days_left} days: {how}"
         if item.role == "root" and item.threshold == 1 and len(item.keys) == 1 and item.keys[0].at_hand:
             yield "root is one key, and it is here: who gets this machine gets every client"
+    if state.root is not None:
+        yield from scheme_warnings(state.root.signed)
     if state.pending:
         yield f"{len(state.pending)} new root metadata not in the repository yet: lading keys refresh"
