@@ -17,11 +17,12 @@ from pathlib import Path
 
 from bench.changed import fetch_wheels
 from bench.report import WIDTH, as_json, as_markdown, show
-from bench.rows.base import ROOT, Context, Result, Row, unable
+from bench.rows.base import ROOT, CannotMeasure, Context, Result, Row, unable
 from bench.rows.install import Install
 from bench.rows.packing import PackFast, PackRelease, Repack
 from bench.rows.startup import VersionTime
 from bench.rows.update import Check, CodeUpdate, DependencyUpdate, LibraryUpdate
+from bench.rows.upload import Upload, is_possible
 from rich.console import Console
 
 # The order matters for the disk: installing uses up the peer's archives and comes after the rows that weigh them.
@@ -34,6 +35,7 @@ ROWS: tuple[Row, ...] = (
     CodeUpdate(),
     DependencyUpdate(),
     LibraryUpdate(),
+    Upload(),
     Install(),
 )
 FAILED = 70
@@ -48,7 +50,10 @@ def measure(rows: Sequence[Row], context: Context, log: Console) -> tuple[list[R
             skipped.append((row.name, why))
             continue
         log.print(f"measuring {row.name}", style="dim")
-        results += row.measure(context)
+        try:
+            results += row.measure(context)
+        except CannotMeasure as error:
+            skipped.append((row.name, str(error)))
     return results, skipped
 
 
@@ -83,6 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
         work=work.resolve(),
         store=options.store and options.store.resolve(),
         freeze_python=options.freeze_python and options.freeze_python.absolute(),
+        object_store=is_possible(),
     )
     chosen = [row for row in ROWS if not options.row or row.name in options.row]
     work.mkdir(parents=True, exist_ok=True)

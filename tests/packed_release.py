@@ -35,7 +35,8 @@ from lading.manifest.patchfile import PatchBlob, PatchHeader
 from lading.manifest.release import Asset, ComponentRecord, PatchRecord, Provenance, Release, Requirements
 from lading.manifest.tree import tree_digest
 from lading.publish.folder import FolderDestination
-from lading.publish.publisher import PublishResult, publish
+from lading.publish.outcome import PublishResult
+from lading.publish.publisher import publish
 from lading.sign.clock import Clock, system_clock
 from lading.sign.keys import KeySet, development_keys
 from lading.store.home import Home

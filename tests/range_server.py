@@ -135,7 +135,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         else:
             self._send_head(answer)
-            self._send_body(answer)
+            if self.command != "HEAD":
+                self._send_body(answer)
+
+    do_HEAD = do_GET  # noqa: N815 (the standard library's name)
 
     def _send_head(self, answer: Answer) -> None:
         self.protocol_version = answer.version

@@ -24,12 +24,13 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PEER = (sys.executable, "-m", "bench.peers.reference_way")
 LADING = (sys.executable, "-m", "lading")
 Unit = Literal["s", "kB", "MB", "MiB", "ms", "requests", "%"]
-Need = Literal["store", "freeze_python", "wheels"]
+Need = Literal["store", "freeze_python", "wheels", "object_store"]
 
 OPTIONS: dict[Need, str] = {
     "store": "no signed store was given (--store)",
     "freeze_python": "no interpreter with PyInstaller was given (--freeze-python)",
     "wheels": "the other versions of what is updated were not given (--wheels) and could not be fetched",
+    "object_store": "boto3 and the object store of the tests are not installed here: uploads are measured apart",
 }
 
 
@@ -78,6 +79,7 @@ class Context:
         store: A published, signed folder store with that build, for rows that install; none to skip them.
         freeze_python: An interpreter with PyInstaller, for rows that freeze; none to skip them.
         wheels: A folder with other versions of some dependencies, unpacked; none to skip the rows that update them.
+        object_store: What uploads are measured with is installed; none to skip the rows that upload.
         cache: Sides that were measured in this run.
     """
 
@@ -87,6 +89,7 @@ class Context:
     store: Path | None = None
     freeze_python: Path | None = None
     wheels: Path | None = None
+    object_store: Literal[True] | None = None
     cache: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -124,6 +127,10 @@ class Context:
     def pack_command(tree: Path, buildinfo: Path, profile: str, out: Path, *extra: str | Path) -> list[str | Path]:
         """The command line that packs a tree."""
         return [*LADING, "pack", tree, "--buildinfo", buildinfo, "--profile", profile, "--out", out, *extra, "--json"]
+
+
+class CannotMeasure(Exception):
+    """A row finds out while it is measured that it cannot be, and says why."""
 
 
 class Row(Protocol):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from tenacity import nap
 
 from lading.errors import Interrupted
 
@@ -23,6 +25,25 @@ def stop_if(cancel: threading.Event | None) -> None:
             usually="What is installed is unchanged; what was verified is kept.",
             todo="Run the same command again: it goes on where it stopped.",
         )
+
+
+def sleeping_until(cancel: threading.Event | None) -> Callable[[float], None]:
+    """A way to wait that ends as soon as the event is set.
+
+    Args:
+        cancel: The event; an ordinary sleep when none.
+
+    Returns:
+        Waits for a number of seconds; raises :class:`~lading.errors.Interrupted` when the event was set meanwhile.
+    """
+    if cancel is None:
+        return nap.sleep
+
+    def sleep(seconds: float) -> None:
+        cancel.wait(seconds)
+        stop_if(cancel)
+
+    return sleep
 
 
 @contextmanager

@@ -18,7 +18,10 @@
     │   ├── Busy              21
     │   ├── DestinationMissing 22   no such repository or bucket
     │   ├── RateLimited       23
-    │   └── DestinationUnreachable 24
+    │   ├── DestinationUnreachable 24
+    │   ├── NotOffered        25    withdrawn, or not rolled out to this machine yet
+    │   ├── PublishIncomplete 26    some destinations have the release, others not yet
+    │   └── LauncherAbsent    27    start the launcher
     ├── Untrusted             3x    never install it; fetch it again from the publisher
     │   ├── DigestMismatch    30
     │   ├── FormatInvalid     31
@@ -109,8 +112,8 @@ class LadingError(Exception):
 
     @property
     def kind(self) -> str:
-        """The class name, the stable identifier in JSON output."""
-        return type(self).__name__
+        """The name of its class in this module, the stable identifier in JSON output."""
+        return next(known.__name__ for known in type(self).__mro__ if known.__module__ == __name__)
 
 
 class ConfigError(LadingError):
@@ -216,6 +219,24 @@ class DestinationUnreachable(Unavailable):
     """Where releases are published does not answer, or fails again and again."""
 
     exit_code = 24
+
+
+class NotOffered(Unavailable):
+    """The publisher has withdrawn what would fit, or does not offer it to this machine yet."""
+
+    exit_code = 25
+
+
+class PublishIncomplete(Unavailable):
+    """Of several destinations some do not have the release yet; each says why."""
+
+    exit_code = 26
+
+
+class LauncherAbsent(Unavailable):
+    """No launcher runs for a data directory, or the one that did does not answer."""
+
+    exit_code = 27
 
 
 class Untrusted(LadingError):

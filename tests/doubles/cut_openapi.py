@@ -7,7 +7,8 @@ Usage::
 
 The description is published by Octokit under the MIT licence; the licence text goes into the result. Three things are
 changed, all for the tool that checks against it (Prism): examples and prose are left out; a path parameter may there
-not have several segments, so ``{ref}`` is only that of a branch; and the upload host is the same server as the rest.
+not have several segments, so ``{ref}`` is only that of a branch or tag; and the upload host is the same server as the
+rest.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ USED = {
     "/git/commits": ("post",),
     "/git/commits/{commit_sha}": ("get",),
     "/git/ref/{ref}": ("get",),
+    "/git/matching-refs/{ref}": ("get",),
     "/git/refs": ("post",),
     "/git/refs/{ref}": ("patch", "delete"),
 }
@@ -60,8 +62,11 @@ def cut(description: dict[str, Any], licence: str) -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for path, methods in USED.items():
         found = description["paths"][REPOSITORY + path]
-        shown = REPOSITORY + path.replace("{ref}", "heads/{ref}")
-        paths[shown] = {method: with_descriptions(without_prose(found[method])) for method in methods}
+        operations = {method: with_descriptions(without_prose(found[method])) for method in methods}
+        whole = "matching-refs" in path
+        paths[REPOSITORY + (path if whole else path.replace("{ref}", "heads/{ref}"))] = operations
+        if path == "/git/refs/{ref}":
+            paths[REPOSITORY + "/git/refs/tags/{ref}"] = {"delete": operations["delete"]}
     return {
         "openapi": description["openapi"],
         "info": {

@@ -14,10 +14,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal, NoReturn
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from tests.doubles.http_server import QuietHandler, listening
 from typing_extensions import override
 
 BLOCK = 2**16
@@ -111,7 +111,7 @@ class Gateway:
         seen: Every request, in order of arrival.
         rules: Each may break a request, before its body is read.
         checks: Each may refuse a request, with its whole body.
-        rewrite: Changes the headers that are sent on.
+        patience: Seconds that the store may take for one request.
     """
 
     url: str
@@ -119,6 +119,7 @@ class Gateway:
     seen: list[Asked] = field(default_factory=list)
     rules: list[Rule] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
+    patience: float = 120.0
     lock: threading.Lock = field(default_factory=threading.Lock)
     running: int = 0
     idle: threading.Condition = field(default_factory=threading.Condition)
@@ -143,7 +144,7 @@ class Gateway:
     def settle(self) -> None:
         """Wait until no request is under way."""
         with self.idle:
-            assert self.idle.wait_for(lambda: self.running == 0, 60)
+            assert self.idle.wait_for(lambda: self.running == 0, self.patience)
 
     def once(self, fault: Fault, operation: str, key: str = "", *, skip: int = 0, times: int = 1) -> None:
         """Break some requests of a kind: the first ones after ``skip``."""
@@ -163,9 +164,7 @@ class _Broken(Exception):
     """The connection is to end here."""
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
+class _Handler(QuietHandler):
     gateway: Gateway
 
     def _handle(self) -> None:
@@ -227,7 +226,7 @@ class _Handler(BaseHTTPRequestHandler):
             for _ in blocks:
                 pass
             self._end(fault)  # all of it would get through, and the store would do it: the request is lost instead
-        connection = http.client.HTTPConnection(self.gateway.upstream, timeout=120)
+        connection = http.client.HTTPConnection(self.gateway.upstream, timeout=self.gateway.patience)
         try:
             connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
             for name, value in self.headers.items():
@@ -320,36 +319,20 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.close()
         raise _Broken
 
-    @override
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 64
-
-    @override
-    def handle_error(self, request: object, client_address: object) -> None:
-        pass  # a publisher that is killed is part of many tests
-
 
 @contextmanager
-def gateway(upstream: str) -> Iterator[Gateway]:
+def gateway(upstream: str, *, patience: float = 120.0) -> Iterator[Gateway]:
     """Run a proxy in threads of this process while the block runs.
 
     Args:
         upstream: The store's address.
+        patience: Seconds that it may take for one request.
     """
     handler = type("GatewayHandler", (_Handler,), {})
-    with _Server(("127.0.0.1", 0), handler) as server:
-        running = Gateway(url=f"http://127.0.0.1:{server.server_port}", upstream=urlsplit(upstream).netloc)
+    with listening(handler) as url:
+        running = Gateway(url=url, upstream=urlsplit(upstream).netloc, patience=patience)
         handler.gateway = running  # type: ignore[attr-defined]
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-        thread.start()
         try:
             yield running
         finally:
             running.ending.set()
-            server.shutdown()
-            thread.join()

@@ -5,6 +5,8 @@ It follows what the API's documentation says and what users have met:
     * drafts are seen by those who may write, and only in the list; several may have one tag
     * an asset's name occurs once in a release (422 ``already_exists``); special characters are renamed
     * an upload that the backend failed at answers 502 and may leave an asset in the state ``starter``
+    * a release that was published as immutable holds its tag; when it is deleted, the tag may be deleted, and no
+      release ever takes it again
     * at most 1000 assets (422 ``file_count``), each of at most 2 GiB; a release that is immutable takes none
     * lists come in pages of 30, at the most 100, with a ``Link`` header
     * a download redirects to a signed address on another host that expires; single ranges only there
@@ -20,8 +22,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import io
 import json
+import mmap
 import re
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -30,13 +35,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import formatdate
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 from urllib.parse import parse_qs, urlencode
 
 from tests.doubles.github_git import Commit, Git, Refused
 from tests.doubles.github_http import Reply, Request, served
 
-KEPT = 64 * 2**20  # bytes of an asset that are kept; of larger ones only the digest
+KEPT = 64 * 2**20  # bytes of an asset that are kept in memory; of larger ones only the digest, unless there is a spool
 ASSET_LIMIT = 2 * 2**30
 ASSETS_LIMIT = 1000
 BODY_LIMIT = 125_000
@@ -53,6 +59,9 @@ class Token:
     sees_private: bool = True
 
 
+STRANGER = Token(user="", write=False, sees_private=False)
+
+
 @dataclass
 class Asset:
     id: int
@@ -60,7 +69,7 @@ class Asset:
     size: int
     state: str
     sha256: str | None
-    data: bytes | None
+    data: bytes | mmap.mmap | None
 
 
 @dataclass
@@ -90,6 +99,7 @@ class Repo:
     protected: bool = False
     renamed: bool = False
     releases: dict[int, Release] = field(default_factory=dict)
+    spent: set[str] = field(default_factory=set)
 
 
 @dataclass
@@ -144,6 +154,7 @@ class GitHubDouble:
         uploads: How often an asset's bytes were stored whole, by repository, tag and name.
         moment: Called before a request is looked at, during an upload, and before an answer is sent.
         sent: Body bytes of uploads that arrived.
+        spool: A folder for large assets; without one they cannot be downloaded.
     """
 
     def __init__(self) -> None:
@@ -162,6 +173,7 @@ class GitHubDouble:
         self.uploads: Counter[tuple[str, str, str]] = Counter()
         self.downloads: Counter[str] = Counter()
         self.sent = 0
+        self.spool: Path | None = None
         self.moment: Callable[[], object] = lambda: None
         self._ids = iter(range(1001, 10**9))
         self._lock = threading.RLock()
@@ -250,7 +262,8 @@ class GitHubDouble:
 
     def _admitted(self, request: Request, name: str) -> tuple[Token, Repo]:
         words = request.headers.get("authorization", "").split(" ")
-        token = self.tokens.get(words[-1])
+        stranger = request.method == "GET" and words == [""]  # who may read what is public
+        token = STRANGER if stranger else self.tokens.get(words[-1])
         if token is None:
             raise Refused(401, "Bad credentials")
         repo = self.repos.get(name)
@@ -341,12 +354,18 @@ class GitHubDouble:
         return Reply(200, _encoded(self._release(repo, release)))
 
     def _delete_release(self, _request: Request, repo: Repo, token: Token, _body: Any, number: str) -> Reply:
-        del repo.releases[self._find(repo, token, number).id]
+        release = self._find(repo, token, number)
+        if release.immutable:
+            repo.spent.add(release.tag)
+        del repo.releases[release.id]
         return Reply(204, b"")
 
     def _publish(self, repo: Repo, release: Release) -> None:
         if any(other.tag == release.tag and not other.draft for other in repo.releases.values()):
             raise Refused(422, "Validation Failed", _detail("Release", "already_exists", "tag_name"))
+        if release.tag in repo.spent:
+            message = "tag_name was used by an immutable release"
+            raise Refused(422, "Validation Failed", _detail("Release", "custom", "tag_name", message))
         head = repo.git.refs.get(f"refs/heads/{release.target}", release.target)
         repo.git.refs.setdefault(f"refs/tags/{release.tag}", head)
         release.draft = False
@@ -394,31 +413,38 @@ class GitHubDouble:
         if fault is not None and fault.how == "cut":
             self.sent += len(request.stream.read(min(size, fault.cut)))
             raise ConnectionError
-        digest, data, received = hashlib.sha256(), bytearray(), 0
+        digest, data, received = hashlib.sha256(), self._keeping(size), 0
         part = max(1, min(2**20, size // 2))
         while received < size and (block := request.stream.read(min(part, size - received))):
             received += len(block)
             self.moment()
             digest.update(block)
-            if size <= KEPT:
-                data += block
+            if data is not None:
+                data.write(block)
         with self._lock:
             self.sent += received
             if received < size:
+                if data is not None:
+                    data.close()
                 raise ConnectionError
             request.taken = True
             if fault is not None and fault.how == "starter":
                 return Reply(502, b"<html>Bad Gateway</html>", {"Content-Type": "text/html"})
             if fault is not None and fault.how == "altered":
-                digest, data = hashlib.sha256(b"x" * size), bytearray(b"x" * size)
+                digest, data = hashlib.sha256(b"x" * size), io.BytesIO(b"x" * size)
             if fault is not None and fault.how == "renamed":
                 del release.assets[name]
                 asset.name = f"default.{name}"
                 release.assets[asset.name] = asset
             asset.size, asset.state, asset.sha256 = size, "uploaded", digest.hexdigest()
-            asset.data = bytes(data) if size <= KEPT else None
+            asset.data = _kept(data)
             self.uploads[repo.name, release.tag, asset.name] += 1
             return Reply(201, _encoded(self._asset(repo, release, asset)))
+
+    def _keeping(self, size: int) -> io.BytesIO | IO[bytes] | None:
+        if size <= KEPT:
+            return io.BytesIO()
+        return None if self.spool is None else tempfile.TemporaryFile(dir=self.spool)
 
     def _check_upload(self, request: Request, repo: Repo, number: int) -> tuple[Release, str, int]:
         release = repo.releases.get(number)
@@ -467,7 +493,12 @@ class GitHubDouble:
     def _patch_ref(self, _request: Request, repo: Repo, _token: Token, body: Any, name: str) -> Reply:
         return Reply(200, _encoded(repo.git.patch_ref(name, body)))
 
+    def _matching_refs(self, _request: Request, repo: Repo, _token: Token, _body: Any, name: str) -> Reply:
+        return Reply(200, _encoded(repo.git.matching_refs(name)))
+
     def _delete_ref(self, _request: Request, repo: Repo, _token: Token, _body: Any, name: str) -> Reply:
+        if any(release.immutable and f"tags/{release.tag}" == name for release in repo.releases.values()):
+            raise Refused(422, "Repository rule violations found\n\nCannot delete this tag\n\n")
         repo.git.delete_ref(name)
         return Reply(204, b"")
 
@@ -487,6 +518,7 @@ class GitHubDouble:
         ("POST", r"/git/commits$", _post_commit),
         ("GET", r"/git/commits/([0-9a-f]{40})$", _get_commit),
         ("GET", r"/git/ref/(.+)$", _get_ref),
+        ("GET", r"/git/matching-refs/(.*)$", _matching_refs),
         ("POST", r"/git/refs$", _post_ref),
         ("PATCH", r"/git/refs/(.+)$", _patch_ref),
         ("DELETE", r"/git/refs/(.+)$", _delete_ref),
@@ -544,7 +576,9 @@ class GitHubDouble:
                 if asset.id == int(number)
             ]
         data = found[0].data if found else None
-        return Reply(404, b"gone") if data is None else _ranged(data, request.headers.get("range"))
+        if data is None:
+            return Reply(404, b"gone")
+        return _ranged(data, request.headers.get("range"), etag=str(found[0].sha256)[:16])
 
     def _signed(self, asset: Asset) -> str:
         return f"{self.storage}/asset/{asset.id}?{self._query(str(asset.id), str(int(self.now + self.url_life)))}"
@@ -610,8 +644,16 @@ def _detail(resource: str, code: str, name: str, message: str = "") -> dict[str,
     return {"resource": resource, "code": code, "field": name} | ({"message": message} if message else {})
 
 
-def _ranged(data: bytes, header: str | None) -> Reply:
-    usual = {"Accept-Ranges": "bytes", "ETag": f'"{hashlib.sha256(data).hexdigest()[:16]}"'}
+def _kept(data: io.BytesIO | IO[bytes] | None) -> bytes | mmap.mmap | None:
+    if data is None or isinstance(data, io.BytesIO):
+        return None if data is None else data.getvalue()
+    data.flush()
+    with data:
+        return mmap.mmap(data.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _ranged(data: bytes | mmap.mmap, header: str | None, *, etag: str) -> Reply:
+    usual = {"Accept-Ranges": "bytes", "ETag": f'"{etag}"'}
     if header is None:
         return Reply(200, data, usual | {"Content-Type": "application/octet-stream"})
     match = re.fullmatch(r"bytes=(\d+)-(\d*)", header)

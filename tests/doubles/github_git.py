@@ -126,6 +126,10 @@ class Git:
             raise Refused(404, "Not Found")
         return self._ref(f"refs/{name}")
 
+    def matching_refs(self, name: str) -> list[dict[str, Any]]:
+        self._not_empty()
+        return [self._ref(ref) for ref in sorted(self.refs) if ref.startswith(f"refs/{name}")]
+
     def post_ref(self, body: dict[str, Any]) -> dict[str, Any]:
         self._not_empty()
         ref, sha = body["ref"], body["sha"]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
+import mmap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import BinaryIO
 
-from typing_extensions import override
+from tests.doubles.http_server import QuietHandler, listening
 
 DRAINED = 2**20  # bytes of an unwanted body that are read to keep the connection
 
@@ -19,7 +18,7 @@ class Reply:
     """An answer."""
 
     status: int
-    body: bytes
+    body: bytes | mmap.mmap
     headers: dict[str, str] = field(default_factory=dict)
 
     def with_headers(self, more: dict[str, str]) -> Reply:
@@ -58,9 +57,7 @@ class Request:
 Answerer = Callable[[Request], Reply | None]
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
+class _Handler(QuietHandler):
     answerer: Answerer
 
     def _any(self) -> None:
@@ -82,22 +79,10 @@ class _Handler(BaseHTTPRequestHandler):
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
-        self.wfile.write(reply.body)
+        if self.command != "HEAD":
+            self.wfile.write(reply.body)
 
-    do_GET = do_POST = do_PATCH = do_DELETE = _any  # noqa: N815 (the standard library's names)
-
-    @override
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 64
-
-    @override
-    def handle_error(self, request: object, client_address: object) -> None:
-        pass  # a client that is killed is part of the tests
+    do_GET = do_HEAD = do_POST = do_PATCH = do_DELETE = _any  # noqa: N815 (the standard library's names)
 
 
 @contextmanager
@@ -107,13 +92,5 @@ def served(answerer: Answerer) -> Iterator[str]:
     Yields:
         The base address.
     """
-    handler = type("Handler", (_Handler,), {"answerer": staticmethod(answerer)})
-    server = _Server(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with listening(type("Handler", (_Handler,), {"answerer": staticmethod(answerer)})) as url:
+        yield url

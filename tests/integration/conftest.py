@@ -20,6 +20,7 @@ from tests.doubles.fixtures import (  # noqa: F401 (fixtures for the tests of th
     swift_store,
 )
 from tests.integration.freeze_projects import Workshop, make_workshop
+from tests.integration.launch_place import Place, copy_data, make_shop
 from tests.packed_release import Shop
 from tests.range_server import RangeServer, serving
 
@@ -78,6 +79,24 @@ def frozen_server(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             folder.mkdir(exist_ok=True)
             _freeze(root, folder).rename(folder / "tree")
     return folder / "tree"
+
+
+@pytest.fixture(scope="session")
+def installed_both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Shop, Path]:
+    """A publisher, and a data directory with version 0.1.0 of both variants; to be copied, not to be changed."""
+    shop = make_shop(tmp_path_factory.mktemp("launch-shop"))
+    place = Place(shop=shop, data=tmp_path_factory.mktemp("launch") / "data", scratch=shop.folder)
+    place.install("cpu")
+    place.install("cuda")
+    return shop, place.data
+
+
+@pytest.fixture
+def place(installed_both: tuple[Shop, Path], tmp_path: Path) -> Place:
+    """A data directory with both variants, on a machine with a GPU."""
+    shop, data = installed_both
+    copy_data(data, tmp_path / "data")
+    return Place(shop=shop, data=tmp_path / "data", scratch=tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,7 @@
-"""A small program with the interface of a frozen server, which misbehaves as FAKE_MODE says. Standard library only."""
+"""A small program with the interface of a frozen server, which misbehaves as it is told. Standard library only.
+
+FAKE_MODE says how; FAKE_MODES names a JSON file that says it for each variant, and is read at each start.
+"""
 
 import json
 import os
@@ -10,7 +13,9 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-MODE = os.environ.get("FAKE_MODE", "ok")
+VARIANT = os.environ.get("FAKE_VARIANT") or ("cpu" if "cpu" in Path(__file__).parts else "cuda")
+MODES = json.loads(Path(os.environ["FAKE_MODES"]).read_text()) if "FAKE_MODES" in os.environ else {}
+MODE = MODES.get(VARIANT, os.environ.get("FAKE_MODE", "ok"))
 BEGAN = time.monotonic()
 VERSION = os.environ.get("FAKE_VERSION", "0.1.0")
 
@@ -18,13 +23,16 @@ VERSION = os.environ.get("FAKE_VERSION", "0.1.0")
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         status = {"unwell": "broken", "degraded": "degraded"}.get(MODE, "ok")
+        if MODE == "sick-later" and time.monotonic() - BEGAN > 0.4:
+            status = "broken"
         if MODE == "slow" and time.monotonic() - BEGAN < 0.6:
             status = "starting"
         body = {
             "status": status,
             "reason": "no GPU is used" if MODE == "degraded" else None,
             "version": VERSION,
-            "backend_variant": os.environ.get("FAKE_VARIANT", "cuda"),
+            "backend_variant": VARIANT,
+            "told": {name: value for name, value in os.environ.items() if name.startswith(("LADING_", "CUDA_"))},
             "gpu_available": False,
             "gpu_type": None,
             "cwd": str(Path.cwd()),
@@ -57,33 +65,82 @@ def selftest() -> int:
         checks[1] = {"name": "cuda.cublas", "status": "pass", "reason": "", "evidence": {}, "seconds": 0.2}
     good = MODE != "selftest-fails"
     print("a library greets")
-    print(json.dumps({"name": "fake-server", "version": VERSION, "variant": os.environ.get("FAKE_VARIANT", "cuda"),
+    print(json.dumps({"name": "fake-server", "version": VERSION, "variant": VARIANT,
                       "passed": good, "checks": checks, "device": {"kind": "cpu"}, "torch": None}))  # fmt: skip
     return 0 if good and MODE != "selftest-lies" else 1
 
 
-def main() -> int:
-    if "--version" in sys.argv:
+def note_call(what: str) -> None:
+    """Append to the file that FAKE_CALLS names, so that a test sees how often a build was started."""
+    if "FAKE_CALLS" in os.environ:
+        with Path(os.environ["FAKE_CALLS"]).open("a") as stream:
+            stream.write(f"{VARIANT} {what}\n")
+
+
+def start_worker() -> None:
+    """Start a child, which with FAKE_ESCAPE leaves the process group, and note its number."""
+    command = [sys.executable, "-c", "import time; time.sleep(600)"]
+    child = subprocess.Popen(command, start_new_session="FAKE_ESCAPE" in os.environ)
+    Path(os.environ["FAKE_CHILD"]).write_text(str(child.pid))
+
+
+def version() -> int:
+    note_call("version")
+    if MODE == "version-hangs":
+        time.sleep(600)
+    if MODE != "version-silent":
         print("garbage" if MODE == "version-garbage" else f"fake-server {VERSION}")
-        return 3 if MODE == "version-fails" else 0
-    if "--selftest" in sys.argv:
-        return selftest()
-    host, port = sys.argv[sys.argv.index("--host") + 1], int(sys.argv[sys.argv.index("--port") + 1])
-    print("starting up", flush=True)
-    if MODE == "crash":
-        print("Traceback: CUDA error: out of memory", file=sys.stderr, flush=True)
+    return 3 if MODE == "version-fails" else 0
+
+
+def misbehave_before() -> int | None:
+    """What happens before the server listens: the exit status of one that never does."""
+    last_words = {
+        "crash": "Traceback: CUDA error: out of memory",
+        "no-kernel": "RuntimeError: CUDA error: no kernel image is available for execution on the device",
+        "dies-silently": "",
+    }
+    if MODE in last_words:
+        print(last_words[MODE], file=sys.stderr, flush=True)
         return 7
     if MODE == "hang":
         time.sleep(600)
     if MODE == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if "FAKE_CHILD" in os.environ:
-        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-        Path(os.environ["FAKE_CHILD"]).write_text(str(child.pid))
-    if MODE == "dies-later":
-        threading.Timer(0.3, lambda: os._exit(9)).start()
     if MODE == "late":
         time.sleep(0.5)
+    return None
+
+
+def chatter() -> None:
+    while True:
+        print("x" * 200, flush=True)
+
+
+def misbehave_later() -> None:
+    """What happens to a server that listens."""
+    if MODE == "dies-later":
+        threading.Timer(0.3, lambda: os._exit(9)).start()
+    if MODE == "freezes-later":
+        threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGSTOP)).start()
+    if MODE == "noisy":
+        threading.Thread(target=chatter, daemon=True).start()
+
+
+def main() -> int:
+    if "--version" in sys.argv:
+        return version()
+    if "--selftest" in sys.argv:
+        note_call("selftest")
+        return 2 if MODE == "no-selftest" else selftest()
+    host, port = sys.argv[sys.argv.index("--host") + 1], int(sys.argv[sys.argv.index("--port") + 1])
+    note_call("serve")
+    print("starting up", flush=True)
+    if (status := misbehave_before()) is not None:
+        return status
+    if "FAKE_CHILD" in os.environ:
+        start_worker()
+    misbehave_later()
     server = ThreadingHTTPServer((host, port), Handler)
     print(f"listening on http://{host}:{port}", flush=True)
     server.serve_forever()

@@ -12,7 +12,10 @@ import pytest
 from tests.packed_release import APP, ENTRY, Files, Shop, program
 from tests.range_server import serving
 
-from lading.hooks import hook_folders, without_symbols
+from lading.freeze.owners import Sources, owner_of
+from lading.freeze.settings import Collected
+from lading.hooks import COPIES, hook_folders, without_symbols
+from lading.manifest.buildinfo import OWNER_APP
 from lading.process import run, scrubbed_environment
 
 FREEZE_SECONDS = 300
@@ -159,16 +162,16 @@ def test_a_module_without_its_symbols_is_smaller_and_loads(tmp_path: Path) -> No
     assert done.stdout.strip() == str(copy)
 
 
-def test_lading_freeze_gets_the_modules_as_their_distributions_list_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("LADING_FREEZE_SETTINGS", "settings.json")
-    search = Search("hdiffpatch._c_extension", ["/anywhere"])
+def test_lading_freeze_knows_whose_the_copies_are(tmp_path: Path) -> None:
+    name = "hdiffpatch/_c_extension.so"
+    known = Sources(
+        by_path={}, by_module={name: "hdiffpatch"}, import_roots=(tmp_path / "src",), packages=("demo",),
+        project=tmp_path, stdlib=tmp_path / "python", base_prefix=tmp_path / "python",
+    )  # fmt: skip
+    copy = tmp_path / "work" / COPIES / "hdiffpatch._c_extension" / "_c_extension.so"
 
-    without_symbols(search, work=tmp_path)
-
-    assert search.search_dirs == ["/anywhere"]
-    assert list(tmp_path.iterdir()) == []
+    assert owner_of(Collected(path=name, source=str(copy), typecode="EXTENSION"), known) == "hdiffpatch"
+    assert owner_of(Collected(path="other.so", source=str(copy), typecode="EXTENSION"), known) == OWNER_APP
 
 
 def test_a_module_that_is_not_there_is_left_to_pyinstaller(tmp_path: Path) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from tests.packed_release import APP, ENTRY, Files, Link, Shop, program, tree_files, write_packed
-from tests.range_server import RangeServer, serving
+from tests.packed_release import APP, ENTRY, Files, Link, Shop, program, run_entry, tree_files, write_packed
+from tests.range_server import RangeServer
 
 from lading.errors import (
     Busy,
@@ -25,7 +24,8 @@ from lading.errors import (
     SignatureInvalid,
 )
 from lading.manifest.base import canonical_json, read_record
-from lading.manifest.release import ChannelEntry, Release
+from lading.manifest.channel import ChannelEntry
+from lading.manifest.release import Release
 from lading.publish.folder import FolderDestination
 from lading.publish.publisher import publish
 from lading.sign.repository import sign_repository
@@ -64,22 +64,6 @@ def shop(tmp_path: Path) -> Shop:
     made = Shop(tmp_path / "shop", volume=30_000)
     made.release("0.1.0", CORE, LIBS)
     return made
-
-
-@pytest.fixture
-def server(shop: Shop) -> Iterator[RangeServer]:
-    with serving(shop.store) as running:
-        yield running
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return tmp_path / "data"
-
-
-def run_entry(data: Path) -> str:
-    entry = data / "backends/cuda/current/tree" / ENTRY
-    return subprocess.run([entry], check=True, capture_output=True, text=True).stdout.strip()
 
 
 def test_a_first_install_gives_exactly_the_release_runnable_and_described(

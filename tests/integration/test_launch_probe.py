@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from tests.packed_release import program as program_bytes
 
 from lading.errors import ConfigError
 from lading.launch.probe import PATIENCE, PATIENCE_WINDOWS, VARIABLE, plain_version, probe_patience, said_version
+from lading.launch.selftest import QUICK, QUICK_VARIABLE, SelftestReport, parse_report
 from lading.store.install import install
 
 LIBS: Files = {"_internal/nvidia/libcublas.so.12": b"cublas" * 500}
@@ -112,3 +114,14 @@ def test_the_status_tells_what_each_installed_program_says(tmp_path: Path) -> No
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "says it is 0.1.0" in shown
     assert "was installed as 0.2.0" in shown
+
+
+@pytest.mark.proves("X-30")
+def test_the_default_server_answers_a_launcher_with_one_kernel_and_what_it_needs() -> None:
+    command = [sys.executable, "-m", "lading_server", "--selftest", "--json"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, env={**os.environ, QUICK_VARIABLE: QUICK}
+    )
+    report = parse_report(done.stdout)
+    assert isinstance(report, SelftestReport)
+    assert [check.name for check in report.checks] == ["imports", "torch.build", "cuda.device", "cuda.cublas.fp32"]

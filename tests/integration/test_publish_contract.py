@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,13 @@ from tests.doubles.fixtures import MakePlace
 from tests.packed_release import APP, ENTRY, Files, program, write_packed
 
 from lading.digest import sha256_bytes
-from lading.errors import Busy, DigestMismatch, LabelTaken, ReleaseTaken
+from lading.errors import Busy, DigestMismatch, FormatInvalid, LabelTaken, ReleaseTaken, SignatureInvalid
 from lading.publish.destination import Destination, Stored
 from lading.publish.folder import LOCK, FolderDestination
-from lading.publish.publisher import PublishResult, publish
+from lading.publish.outcome import PublishResult
+from lading.publish.publisher import publish
 from lading.publish.s3 import OURS
+from lading.sign.clock import system_clock
 from lading.sign.keys import development_keys
 from lading.store.install import install
 
@@ -78,7 +81,11 @@ def test_a_file_arrives_whole_and_its_bytes_are_counted_once(site: Site, tmp_pat
     data = os.urandom(size)
     (tmp_path / "file").write_bytes(data)
     heard: list[int] = []
-    site.open().put_file("assets/core/0.1.0/a+b.tar.zst", tmp_path / "file", stored(data), heard.append)
+    sent = site.open().put_file("assets/core/0.1.0/a+b.tar.zst", tmp_path / "file", stored(data), heard.append)
+    assert sent in {size, 0}, "a folder links"
+    assert site.open().get_file("assets/core/0.1.0/a+b.tar.zst", tmp_path / "back") == stored(data)
+    assert (tmp_path / "back").read_bytes() == data
+    assert site.open().get_file("assets/core/0.1.0/other", tmp_path / "back") is None
     assert site.open().stat("assets/core/0.1.0/a+b.tar.zst") == stored(data)
     assert site.contents() == {"assets/core/0.1.0/a+b.tar.zst": data}
     assert sum(heard) == size
@@ -176,6 +183,33 @@ def test_other_content_under_a_published_name_is_refused_before_anything_is_sent
     with pytest.raises(error, match="already names other content"):
         releases.publish(version, core, libs)
     assert releases.site.contents() == before
+
+
+def test_a_manifest_that_names_a_missing_asset_sends_nothing(releases: Releases) -> None:
+    file = write_packed(releases.folder / "packed", "0.1.0", CORE, LIBS)
+    next(file.parent.glob("*-libs-*.index.zst")).unlink()
+    with pytest.raises(FormatInvalid, match="neither packed nor published"):
+        publish(file.parent, file, releases.site.open(), releases.keys)
+    assert releases.site.contents() == {}
+
+
+def test_metadata_that_somebody_else_signed_is_not_built_upon(releases: Releases, tmp_path: Path) -> None:
+    releases.publish("0.1.0", CORE, LIBS)
+    before = releases.site.contents()
+    releases.keys = development_keys(tmp_path / "others")
+    with pytest.raises(SignatureInvalid):
+        releases.publish("0.2.0", CORE, LIBS)
+    assert releases.site.contents() == before
+
+
+def test_metadata_that_has_expired_is_signed_anew(releases: Releases) -> None:
+    releases.publish("0.1.0", CORE, LIBS)
+    file = write_packed(releases.folder / "packed", "0.1.0", CORE, LIBS, volume=25_000)
+    later = publish(
+        file.parent, file, releases.site.open(), releases.keys, lambda: system_clock() + timedelta(days=100)
+    )
+    assert [item.path for item in later.metadata] == ["metadata/2.snapshot.json", TIMESTAMP]
+    assert later.uploaded == ()
 
 
 def test_what_was_published_can_be_installed(releases: Releases, tmp_path: Path) -> None:

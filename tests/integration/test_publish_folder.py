@@ -5,30 +5,34 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import threading
-from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from tests.integration.publish_folders import CORE, LIBS, OBJECTS, SIGNED, Breaking, contents
+from tests.integration.publish_race import race
 from tests.packed_release import APP, ENTRY, Files, Shop, program, write_packed
-from typing_extensions import override
 
-from lading.errors import AccessDenied, Busy, DigestMismatch, FormatInvalid, LabelTaken, ReleaseTaken, SignatureInvalid
-from lading.publish.destination import Stored
+from lading.errors import (
+    AccessDenied,
+    Busy,
+    ConfigError,
+    DestinationUnreachable,
+    DigestMismatch,
+    LabelTaken,
+    MetadataExpired,
+    ReleaseTaken,
+    SignatureInvalid,
+)
 from lading.publish.folder import LOCK, FolderDestination
-from lading.publish.publisher import publish
+from lading.publish.packed import read_packed
+from lading.publish.preview import preview
+from lading.publish.publisher import Signature, publish, publish_everywhere
 from lading.publish.signing import sign_packed
+from lading.sign.clock import system_clock
 from lading.sign.keys import development_keys
 from lading.store.install import install
-
-CORE: Files = {ENTRY: program("one"), "_internal/a.pyc": b"a" * 30_000}
-LIBS: Files = {"_internal/nvidia/lib.so": os.urandom(60_000)}
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    return {name: path.read_bytes() for name, path in found.items() if name != LOCK}
 
 
 @pytest.fixture
@@ -107,29 +111,6 @@ def test_a_packed_file_that_was_damaged_is_never_published(shop: Shop) -> None:
     assert not list(shop.store.rglob(".part-*"))
 
 
-class Breaking(FolderDestination):
-    """A destination that fails before a given change."""
-
-    def __init__(self, folder: Path, after: int) -> None:
-        super().__init__(folder)
-        self.left = after
-
-    def _count(self) -> None:
-        if self.left == 0:
-            raise AccessDenied("the network went away")
-        self.left -= 1
-
-    @override
-    def put_file(self, path: str, source: Path, stored: Stored, advance: Callable[[int], None]) -> None:
-        self._count()
-        super().put_file(path, source, stored, advance)
-
-    @override
-    def put_bytes(self, path: str, data: bytes) -> None:
-        self._count()
-        super().put_bytes(path, data)
-
-
 def test_ended_before_every_change_and_repeated_it_ends_the_same_and_clients_never_see_a_half(
     shop: Shop, tmp_path: Path
 ) -> None:
@@ -145,17 +126,17 @@ def test_ended_before_every_change_and_repeated_it_ends_the_same_and_clients_nev
         try:
             publish(shop.packed("0.2.0"), file, Breaking(store, points), shop.keys)
             break
-        except AccessDenied:
+        except DestinationUnreachable:
             pass
         seen = install(str(store), root, tmp_path / f"before-{points}", app=APP)
         assert seen.version == "0.1.0"
         again = publish(shop.packed("0.2.0"), file, FolderDestination(store), shop.keys)
-        assert len(again.uploaded) + len(again.skipped) == 12
+        assert len(again.uploaded) + len(again.skipped) == OBJECTS
         seen = install(str(store), root, tmp_path / f"after-{points}", app=APP)
         assert seen.version == "0.2.0"
         shutil.rmtree(store)
         points += 1
-    assert points == 12 + 5  # objects, then two targets and three metadata files
+    assert points == OBJECTS + SIGNED
 
 
 def test_a_second_publisher_is_told_at_once(shop: Shop) -> None:
@@ -168,22 +149,7 @@ def test_a_second_publisher_is_told_at_once(shop: Shop) -> None:
 
 def test_two_publishers_at_once_make_one_sound_repository(shop: Shop, tmp_path: Path) -> None:
     shop.release("0.1.0", CORE)
-    outcomes: list[str] = []
-
-    def go(version: str) -> None:
-        try:
-            shop.release(version, {**CORE, "v": version.encode()})
-            outcomes.append(version)
-        except Busy:
-            outcomes.append("busy")
-
-    threads = [threading.Thread(target=go, args=(version,)) for version in ("0.2.0", "0.3.0")]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    done = [outcome for outcome in outcomes if outcome != "busy"]
-    assert done
+    done = race(lambda version: shop.release(version, {**CORE, "v": version.encode()}), "0.2.0", "0.3.0")
     assert install(str(shop.store), shop.root, tmp_path / "data", app=APP).version == max(done)
 
 
@@ -201,7 +167,7 @@ def test_an_altered_channel_index_is_not_built_upon(shop: Shop) -> None:
     shop.release("0.1.0", CORE)
     path = next(shop.store.rglob("*.stable.json"))
     path.write_bytes(path.read_bytes().replace(b"0.1.0", b"0.9.0"))
-    with pytest.raises(SignatureInvalid, match="channel index"):
+    with pytest.raises(SignatureInvalid, match=r"stable\.json is not the one that was signed"):
         shop.release("0.1.1", CORE)
 
 
@@ -213,12 +179,15 @@ def test_a_read_only_destination_is_named(shop: Shop) -> None:
         shop.release("0.1.0", CORE)
 
 
-def test_an_incomplete_packed_folder_sends_nothing(shop: Shop) -> None:
-    file = write_packed(shop.packed("0.1.0"), "0.1.0", CORE, LIBS)
-    next(shop.packed("0.1.0").glob("*-libs-*.index.zst")).unlink()
-    with pytest.raises(FormatInvalid, match="neither packed nor published"):
-        publish(shop.packed("0.1.0"), file, FolderDestination(shop.store), shop.keys)
-    assert contents(shop.store) == {}
+def test_a_destination_that_is_a_file_is_named_and_stays(shop: Shop) -> None:
+    shop.folder.mkdir(parents=True, exist_ok=True)
+    shop.store.write_text("mine")
+    with pytest.raises(ConfigError, match="store"):
+        shop.release("0.1.0", CORE)
+    content = read_packed(shop.packed("0.1.0"), next(shop.packed("0.1.0").glob("*.release.json")))
+    ((_, error),) = preview([content], [FolderDestination(shop.store)])
+    assert isinstance(error, ConfigError)
+    assert shop.store.read_text() == "mine"
 
 
 def test_signed_on_one_machine_and_published_from_another_without_keys(shop: Shop, tmp_path: Path) -> None:
@@ -244,6 +213,10 @@ def test_metadata_signed_for_something_else_is_not_published(shop: Shop, tmp_pat
         assert wrong_build.files
         with pytest.raises(SignatureInvalid, match="no signature for"):
             publish(shop.packed("0.2.0"), file, FolderDestination(shop.store), None, signed=tmp_path / f"signed-{name}")
+    late = Signature(folder=tmp_path / "signed", clock=lambda: system_clock() + timedelta(days=31))
+    sign_packed(shop.packed("0.2.0"), file, tmp_path / "signed", shop.keys)
+    with pytest.raises(MetadataExpired, match="timestamp metadata"):
+        publish_everywhere([read_packed(file.parent, file)], [FolderDestination(shop.store)], late)
     sign_packed(shop.packed("0.2.0"), file, tmp_path / "alien", development_keys(tmp_path / "keys"))
     with pytest.raises(SignatureInvalid, match="another root"):
         publish(shop.packed("0.2.0"), file, FolderDestination(shop.store), None, signed=tmp_path / "alien")

@@ -10,7 +10,6 @@ import random
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,12 +18,14 @@ import httpx
 import pytest
 from tests.doubles.github import Asset, Fault, GitHubDouble, Rate, Release, Repo, Token, running
 from tests.doubles.github_http import Reply
+from tests.integration.publish_race import race
 from tests.packed_release import APP, ENTRY, Files, Shop, program, write_packed
 
 from lading.digest import sha256_file
 from lading.errors import (
     AssetTooLarge,
     Busy,
+    ClockSkewed,
     ConfigError,
     CredentialsRefused,
     DestinationMissing,
@@ -46,7 +47,10 @@ from lading.manifest.release import Release as Manifest
 from lading.publish.destination import Stored
 from lading.publish.github import GitHubDestination, open_github
 from lading.publish.github_lock import LEASE
-from lading.publish.publisher import PublishResult, publish
+from lading.publish.outcome import PublishResult
+from lading.publish.packed import read_packed
+from lading.publish.preview import preview
+from lading.publish.publisher import publish
 from lading.publish.signing import sign_packed
 from lading.sign.keys import development_keys
 from lading.store.install import install
@@ -288,6 +292,10 @@ def _repo(**settings: bool) -> Change:
     return change
 
 
+def _skewed(seconds: float) -> Change:
+    return lambda stand: setattr(stand.double, "skew", float(seconds))
+
+
 def _emptied(stand: Stand) -> None:
     stand.double.add_repo(NAME, empty=True)
 
@@ -307,6 +315,8 @@ def _foreign_release(stand: Stand) -> None:
         pytest.param(_token(Token(write=False)), PermissionMissing, "does not let", id="read-only"),
         pytest.param(_token(Token(write=False, hides=True)), PermissionMissing, "does not let", id="read-only-hidden"),
         pytest.param(lambda stand: stand.double.repos.clear(), DestinationMissing, "no repository", id="missing"),
+        pytest.param(_skewed(-3 * 86_400), ClockSkewed, "72 h later here", id="clock-ahead"),
+        pytest.param(_skewed(3 * 86_400), ClockSkewed, "72 h earlier here", id="clock-behind"),
         pytest.param(_repo(archived=True), PermissionMissing, "archived", id="archived"),
         pytest.param(_repo(renamed=True), ConfigError, "has moved", id="renamed"),
         pytest.param(_emptied, ConfigError, "no commit yet", id="empty"),
@@ -360,7 +370,7 @@ def test_an_asset_over_the_limit_is_refused_before_a_byte_of_it_is_sent(stand: S
         stream.truncate(2**31 + 1)
     destination = stand.destination()
     path, stored = f"assets/core/0.1.0/{CORE_TAG}.tar.zst", Stored(size=2**31 + 1, sha256="0" * 64)
-    with destination.hold(), pytest.raises(AssetTooLarge, match="2147483649"):
+    with destination.hold(), pytest.raises(AssetTooLarge, match="2,147,483,649"):
         destination.put_file(path, large, stored, lambda _: None)
     assert stand.double.sent == 0
 
@@ -371,7 +381,7 @@ def test_more_assets_than_a_release_may_have_are_refused(stand: Stand) -> None:
         f"x{number}": Asset(10**6 + number, f"x{number}", 1, "uploaded", "0" * 64, b"x") for number in range(1000)
     }
     stand.repo.releases[7] = Release(7, CORE_TAG, "", "<!-- made by lading -->", True, "main", assets=assets)
-    with pytest.raises(AssetTooLarge, match="1000"):
+    with pytest.raises(AssetTooLarge, match="1,000"):
         stand.release("0.1.0", CORE, LIBS)
     assert CORE_TAG not in visible(stand)
 
@@ -484,8 +494,12 @@ def test_drafts_of_an_earlier_run_are_found_by_listing_and_gone_on_with(stand: S
     assert sum(len(draft.assets) for draft in stand.double.drafts()) == ASSETS
     stand.double.faults.clear()
     sent = stand.double.sent
-    stand.publish(file)
+    ((told, _),) = preview([read_packed(file.parent, file)], [stand.destination()])
+    result = stand.publish(file)
     assert (stand.double.sent, stand.double.drafts()) == (sent, [])
+    assert (len(result.uploaded), result.bytes_sent, result.bytes_reused) == (ASSETS, 0, result.bytes_uploaded)
+    assert told.planned is not None
+    assert (told.planned.bytes_begun, told.planned.bytes_to_send) == (result.bytes_uploaded, 0)
     assert {CORE_TAG, LIBS_TAG} <= visible(stand)
 
 
@@ -517,7 +531,7 @@ def test_leftovers_and_second_drafts_are_cleared_away(stand: Stand) -> None:
 
 
 def test_limits_are_waited_for_as_github_asks(stand: Stand) -> None:
-    stand.double.skew = 86_400.0 * 3  # the server's clock counts, not ours
+    stand.double.skew = 43_200.0  # the server's clock counts, not ours
     stand.double.rate = Rate(limit=5000, remaining=7, reset=stand.double.now + 120)
     stand.double.secondary = [
         Reply(403, b'{"message": "You have exceeded a secondary rate limit."}', {"Retry-After": "17"}),
@@ -558,6 +572,29 @@ def test_a_limit_beyond_our_patience_is_told_with_the_budget(stand: Stand) -> No
         stand.release("0.1.0", CORE)
     assert stand.waits == []
     assert visible(stand) == set()
+
+
+def test_the_command_shows_the_budget_that_is_left_when_it_is_asked_to_say_more(
+    stand: Stand, tmp_path: Path, root: Path
+) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(root / "manifests", project / "manifests")
+    version = Path("server/lading_server/_version.py")
+    (project / version).parent.mkdir(parents=True)
+    shutil.copy(root / version, project / version)
+    (project / "manifests/destinations.yaml").write_text(
+        "schema: lading/destinations/1\ndestinations:\n"
+        f"  github:\n    kind: github\n    repository: {NAME}\n    api: {stand.double.api}\n"
+    )
+    packed = stand.packed("0.1.0", CORE).parent
+    words: list[str | Path] = [sys.executable, "-m", "lading", "publish", packed, "--to", "github", "-v"]
+    words += ["--project", project, "--keys", tmp_path / "keys"]
+    environment = {**os.environ, "GH_TOKEN": "t0ken"}
+    for more, says in ((["--dry-run"], "would put 6 objects"), ([], "6 new objects")):
+        done = subprocess.run([*words, *more], env=environment, capture_output=True, text=True, check=True)
+        assert f"{stand.double.rate.remaining} of 5000 requests left until" in done.stderr
+        assert says in done.stdout
+        assert bool(visible(stand)) == (not more)
 
 
 # -- two publishers
@@ -608,22 +645,7 @@ def test_without_the_lock_one_of_two_publishers_still_wins_and_the_other_says_so
 
 def test_two_publishers_at_once_make_one_sound_repository(stand: Stand, tmp_path: Path) -> None:
     stand.release("0.1.0", CORE)
-    outcomes: list[str] = []
-
-    def go(version: str) -> None:
-        try:
-            stand.release(version, {**CORE, "v": version.encode()})
-            outcomes.append(version)
-        except Busy:
-            outcomes.append("busy")
-
-    threads = [threading.Thread(target=go, args=(version,)) for version in ("0.2.0", "0.3.0")]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    done = [outcome for outcome in outcomes if outcome != "busy"]
-    assert done
+    done = race(lambda version: stand.release(version, {**CORE, "v": version.encode()}), "0.2.0", "0.3.0")
     assert stand.installed(tmp_path / "data") == max(done)
 
 

@@ -24,6 +24,7 @@ from tests.doubles.moto_iam import Moto
 from tests.doubles.places import NOTHING, PART, PREFIX, QUICK, Place, environment
 from tests.doubles.s3_client import plain_client
 from tests.doubles.swift import Swift
+from tests.integration.publish_race import race
 from tests.packed_release import APP, ENTRY, Files, program, write_packed
 
 from lading.digest import sha256_bytes
@@ -164,7 +165,9 @@ def test_an_upload_that_was_cut_off_goes_on_from_the_parts_that_are_there(
     had = parts_stored(between)
     assert len(had) == 3
     heard: list[int] = []
-    place.open().put_file(PATH, large, stored(data), heard.append)
+    assert place.open().begun(PATH, stored(data)) == 3 * PART
+    assert place.open().put_file(PATH, large, stored(data), heard.append) == LARGE - 3 * PART
+    assert place.open().begun(PATH, stored(data)) == 0
     assert place.contents() == {PATH: data}
     assert sum(heard) == LARGE
     assert parts_stored(between) == once_each()
@@ -479,23 +482,12 @@ def test_two_publishers_at_once_make_one_sound_repository(swift_place: Place, tm
     keys = development_keys(tmp_path / "keys")
     first = write_packed(tmp_path / "0.1.0", "0.1.0", CORE, LIBS)
     publish(tmp_path / "0.1.0", first, swift_place.open(), keys)
-    outcomes: list[str] = []
 
     def go(version: str) -> None:
         file = write_packed(tmp_path / version, version, {**CORE, "v": version.encode()}, LIBS)
-        try:
-            publish(tmp_path / version, file, swift_place.open(), keys)
-            outcomes.append(version)
-        except Busy:
-            outcomes.append("busy")
+        publish(tmp_path / version, file, swift_place.open(), keys)
 
-    threads = [threading.Thread(target=go, args=(version,)) for version in ("0.2.0", "0.3.0")]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    done = [outcome for outcome in outcomes if outcome != "busy"]
-    assert done
+    done = race(go, "0.2.0", "0.3.0")
     root = swift_place.contents()["metadata/1.root.json"]
     assert install(f"{swift_place.public}/{PREFIX}", root, tmp_path / "data", app=APP).version == max(done)
     assert swift_place.unfinished() == []

@@ -8,12 +8,11 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.packed_release import APP, ENTRY, Files, Link, Shop, index_of, program, tree_files
-from tests.range_server import RangeServer, serving
+from tests.packed_release import APP, ENTRY, Files, Link, Shop, index_of, program, run_entry, tree_files
+from tests.range_server import RangeServer
 
 from lading.errors import AccessDenied, Busy, ConfigError, DigestMismatch, NotInstalled, SourceUnreachable
 from lading.store.diskuse import disk_use
@@ -47,22 +46,6 @@ def shop(tmp_path: Path) -> Shop:
     made = Shop(tmp_path / "shop", volume=30_000)
     made.release("0.1.0", CORE, LIBS)
     return made
-
-
-@pytest.fixture
-def server(shop: Shop) -> Iterator[RangeServer]:
-    with serving(shop.store) as running:
-        yield running
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return tmp_path / "data"
-
-
-def run_entry(data: Path, variant: str = "cuda") -> str:
-    entry = data / "backends" / variant / "current/tree" / ENTRY
-    return subprocess.run([entry], check=True, capture_output=True, text=True).stdout.strip()
 
 
 def names(data: Path) -> list[str]:

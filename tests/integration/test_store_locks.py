@@ -279,6 +279,26 @@ def test_an_install_cancelled_before_it_begins_changes_nothing(shop: Shop, data:
     assert status(data).variants == () or not status(data).variants[0].versions
 
 
+@pytest.mark.parametrize("busy", ["timestamp.json", "core-0.1.0-cu126-linux-x86_64.index.zst"])
+def test_a_wait_that_the_server_asks_for_ends_when_it_is_cancelled(
+    shop: Shop, server: RangeServer, data: Path, busy: str
+) -> None:
+    cancel = threading.Event()
+
+    def overloaded(answer: Answer) -> None:
+        if answer.path.endswith(busy):
+            answer.status, answer.headers, answer.body = 503, {"Retry-After": "55"}, b""
+            cancel.set()
+
+    server.faults.append(overloaded)
+    with pytest.raises(Interrupted):
+        install(server.url, shop.root, data, app=APP, cancel=cancel)
+    assert len(server.asked(busy)) == 1
+    server.faults.clear()
+    install(server.url, shop.root, data, app=APP)
+    assert run_entry(data) == "one"
+
+
 def start(server: RangeServer, shop: Shop, data: Path, root: Path) -> subprocess.Popen[str]:
     root.write_bytes(shop.root)
     words = ["install", server.url, "--root", str(root), "--data", str(data), "--app", APP, "--flavor", "cu126"]

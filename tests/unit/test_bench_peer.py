@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -14,6 +15,7 @@ from bench.peers import reference_way
 from bench.rows.base import Context, Result, published_bytes, unable
 from bench.rows.install import Install
 from bench.rows.packing import PackFast, change_app
+from bench.rows.upload import Upload
 from rich.console import Console
 
 from lading.manifest.base import canonical_json, read_record
@@ -218,6 +220,8 @@ def test_a_row_says_what_it_lacks(tmp_path: Path) -> None:
 
     assert unable(PackFast(), context) is None
     assert "--store" in (unable(Install(), context) or "")
+    assert "boto3" in (unable(Upload(), context) or "")
+    assert unable(Upload(), replace(context, object_store=True)) is None
 
 
 def test_temporary_folders_of_a_row_are_gone_also_after_an_error(tmp_path: Path) -> None:

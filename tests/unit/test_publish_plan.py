@@ -9,10 +9,12 @@ from tests.packed_release import APP, ENTRY, program, write_packed
 
 from lading.errors import DigestMismatch, FormatInvalid, LabelTaken, ReleaseTaken
 from lading.manifest.base import read_record
-from lading.manifest.release import Channel, Release
+from lading.manifest.channel import Channel
+from lading.manifest.release import Release
 from lading.publish.destination import Stored
+from lading.publish.listing import with_release
 from lading.publish.packed import Packed, read_packed
-from lading.publish.plan import plan_objects, with_release
+from lading.publish.plan import nowhere, plan_objects
 
 
 @pytest.fixture
@@ -47,11 +49,12 @@ def test_other_bytes_under_a_published_name_stop_everything(packed: Packed, part
         plan_objects(packed, found)
 
 
-def test_an_object_neither_packed_nor_published_stops_everything(packed: Packed, tmp_path: Path) -> None:
+def test_an_object_neither_packed_nor_published_is_told_apart(packed: Packed, tmp_path: Path) -> None:
     volume = next(tmp_path.glob("*core*.tar.zst"))
     volume.unlink()
-    with pytest.raises(FormatInvalid, match=volume.name):
-        plan_objects(packed, {})
+    plan = plan_objects(packed, {})
+    assert [item.source for item in plan.absent] == [volume]
+    assert "neither packed nor published" in nowhere(packed.release, plan.absent).what
     assert volume.name not in {Path(item.path).name for item in plan_objects(packed, there(packed)).upload}
 
 

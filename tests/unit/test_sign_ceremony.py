@@ -314,9 +314,7 @@ def test_a_place_that_cannot_be_used_is_named(tmp_path: Path, uri: str) -> None:
     assert not (tmp_path / "store").exists()
 
 
-@pytest.mark.parametrize(
-    ("make", "kind"), [(CryptoSigner.generate_rsa, "rsa"), (CryptoSigner.generate_ecdsa, "ecdsa")]
-)
+@pytest.mark.parametrize(("make", "kind"), [(CryptoSigner.generate_rsa, "rsa"), (CryptoSigner.generate_ecdsa, "ecdsa")])
 def test_keys_that_a_frozen_client_cannot_verify_by_itself_are_told_of(
     tmp_path: Path, make: Callable[[], CryptoSigner], kind: str
 ) -> None:

@@ -7,10 +7,9 @@ from tests.packed_release import APP, PLATFORM
 
 from lading.errors import ConfigError, HostUnfit
 from lading.host import Clues, Display, Gpu, GpuFacts, HostFacts
+from lading.manifest.channel import Channel, ChannelEntry
 from lading.manifest.release import (
     Asset,
-    Channel,
-    ChannelEntry,
     ComponentRecord,
     Provenance,
     Release,
@@ -18,6 +17,7 @@ from lading.manifest.release import (
     TorchBuild,
 )
 from lading.store.choice import candidate_of, choose_release
+from lading.store.rollout import Asked
 
 OLD = ("sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90")
 NEW = ("sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120")
@@ -72,15 +72,15 @@ class Shelf:
         )
 
     def get(self, entry: ChannelEntry) -> Release:
-        self.asked.append(entry.target)
-        return self.releases[entry.target]
+        target = entry.target or ""
+        self.asked.append(target)
+        return self.releases[target]
 
     def choose(self, host: HostFacts | None, flavor: str | None = None, **more: object) -> str:
         found, _ = choose_release(
             self.channel,
             self.get,
-            platform=PLATFORM,
-            flavor=flavor,
+            Asked(platform=PLATFORM, flavor=flavor, version=more.pop("version", None)),  # type: ignore[arg-type]
             host=host,
             **more,  # type: ignore[arg-type]
         )
@@ -197,7 +197,7 @@ class TestForced:
     def test_what_speaks_against_it_is_told(self) -> None:
         shelf = Shelf(*ALL)
         _, found = choose_release(
-            shelf.channel, shelf.get, platform=PLATFORM, flavor="cu130", host=host("6.1"), force=True
+            shelf.channel, shelf.get, Asked(platform=PLATFORM, flavor="cu130"), host=host("6.1"), force=True
         )
         assert found is not None
         assert (found.chosen, found.forced, found.fits) == ("cu130", True, "no")

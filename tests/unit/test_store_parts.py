@@ -10,8 +10,9 @@ from tests.packed_release import ENTRY, program, write_packed
 
 from lading.errors import Busy, ConfigError, FormatInvalid
 from lading.manifest.base import canonical_json, read_record
+from lading.manifest.channel import Channel, ChannelEntry
 from lading.manifest.index import Frame, IndexEntry
-from lading.manifest.release import Channel, ChannelEntry, Release
+from lading.manifest.release import Release
 from lading.store.build import check_room
 from lading.store.choice import choose_entry
 from lading.store.home import version_id
@@ -27,6 +28,7 @@ from lading.store.marker import (
     remove_version,
 )
 from lading.store.pointer import FilePointer, SymlinkPointer, read_pointer, system_pointer
+from lading.store.rollout import Asked
 from lading.store.segments import segments_of
 from lading.store.state import State, read_state, write_state
 
@@ -159,7 +161,7 @@ CHANNEL = Channel(
 
 def test_the_newest_release_of_a_flavor_is_chosen_unless_a_version_is_named() -> None:
     def choose(version: str | None) -> str:
-        return choose_entry(CHANNEL, platform="linux-x86_64", flavor="cu126", version=version).version
+        return choose_entry(CHANNEL, Asked(platform="linux-x86_64", flavor="cu126", version=version)).version
 
     assert choose(None) == "0.2.0"
     assert choose("0.1.0") == choose("v0.1.0") == "0.1.0"
@@ -177,7 +179,7 @@ def test_the_newest_release_of_a_flavor_is_chosen_unless_a_version_is_named() ->
 def test_what_a_channel_does_not_have_is_told_with_what_it_has(options: dict[str, str], said: str) -> None:
     wish = {"platform": "linux-x86_64", "flavor": "cu126", "version": None} | options
     with pytest.raises(ConfigError, match=said):
-        choose_entry(CHANNEL, **wish)  # type: ignore[arg-type]
+        choose_entry(CHANNEL, Asked(**wish))  # type: ignore[arg-type]
 
 
 def test_versions_are_named_by_release_label_and_digest(release: Release) -> None:

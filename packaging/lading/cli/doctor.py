@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from lading.cli.install import DEFAULT_APP, AppOption, DataOption, data_directory
-from lading.cli.shared import JsonOption, emit, session
+from lading.cli.shared import DEFAULT_APP, AppOption, DataOption, JsonOption, data_directory, emit, session
 from lading.doctor import DoctorReport, Question, examine
 from lading.errors import ConfigError
 from lading.host.facts import host_facts

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lading.cancel import cancelled_by_signals
-from lading.cli.shared import EventsOption, JsonOption, VerboseOption, emit, session
+from lading.cli.shared import (
+    DEFAULT_APP,
+    AppOption,
+    DataOption,
+    EventsOption,
+    JsonOption,
+    VerboseOption,
+    data_directory,
+    emit,
+    session,
+)
 from lading.fetch.mirrors import MirrorReport
 from lading.fetch.throttle import parse_rate
 from lading.host.facts import host_facts
@@ -22,13 +32,6 @@ from lading.store.result import InstallResult
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-DEFAULT_APP = "lading-server"
-
-AppOption = Annotated[str, typer.Option("--app", help="The app's name.")]
-DataOption = Annotated[
-    Path | None, typer.Option("--data", help="The data directory; the user's own for the app without it.")
-]
 
 
 def _rate(text: str | float) -> float:
@@ -57,15 +60,6 @@ LimitOption = Annotated[
 RepairOption = Annotated[
     bool, typer.Option("--repair", help="Read every installed file, not only those that somebody wrote to.")
 ]
-
-
-def data_directory(data: Path | None, app: str) -> Path:
-    """The data directory that a command works on."""
-    if data is not None:
-        return data
-    import platformdirs  # noqa: PLC0415 (not needed where the folder is named)
-
-    return platformdirs.user_data_path(app, appauthor=False)
 
 
 def draw_plan(report: PlanReport, console: Console) -> None:
@@ -147,7 +141,12 @@ def install_command(
             "--flavor", envvar="LADING_FLAVOR", help="cpu, or a toolkit such as cu126; what fits here without it."
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Install even what cannot run on this machine.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Install even what cannot run on this machine; and a withdrawn version that is named."
+        ),
+    ] = False,
     keep: KeepOption = KEEP,
     repair: RepairOption = False,
     limit_rate: LimitOption = None,

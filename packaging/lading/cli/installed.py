@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from lading.cli.install import DEFAULT_APP, AppOption, DataOption, data_directory
-from lading.cli.shared import JsonOption, emit, session
+from lading.cli.shared import DEFAULT_APP, AppOption, DataOption, JsonOption, data_directory, emit, session
 from lading.launch.probe import ProbedStatus, probe
 from lading.report.format import plural, size
 from lading.store.home import Home
@@ -40,6 +39,9 @@ def _draw_version(version: VersionStatus, console: Console, now: float) -> None:
     }
     said = ", ".join(mark for mark, holds in marks.items() if holds)
     console.print(f"  {version.name}  {said}".rstrip(), highlight=False, markup=False)
+    if version.aside is not None:
+        text = f"    set aside by the launcher: {version.aside} `lading run --retry` tries it again."
+        console.print(text, highlight=False, markup=False, soft_wrap=True, style="yellow")
     takes = f"{size(version.bytes_own)} of its own, {size(version.bytes_shared)} shared"
     channel = f", from {version.channel}" if version.channel else ""
     age = _age(now - version.installed_at)
@@ -76,6 +78,8 @@ def _draw_status(found: Status, console: Console) -> None:
     now = time.time()
     if found.busy is not None:
         console.print(f"Being changed by {found.busy.describe(now)}.", style="yellow", highlight=False)
+    if found.choice != "auto":
+        console.print(f"Chosen: {found.choice}", highlight=False)
     if not found.variants:
         console.print(f"Nothing is installed under {found.data}.", highlight=False, markup=False, soft_wrap=True)
     for variant in found.variants:

@@ -21,12 +21,17 @@ from lading.errors import Interrupted, LadingError
 # of its time. Measured: 1 MiB more memory.
 GARBAGE_THRESHOLD = 100_000
 
+KEEPER = "--lading-keeper"
+
 _NOT_COMMANDS = {"drawing", "events", "main", "shared"}
 
 # Commands that run often and on users' machines, and the one module each that they need.
 MODULE_OF = {
+    "channel": "channel",
+    "control": "control",
     "doctor": "doctor",
     "install": "install",
+    "prune": "prune",
     "rollback": "installed",
     "run": "run",
     "status": "installed",
@@ -110,6 +115,10 @@ def report(error: LadingError, *, as_json: bool) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the program and exit with its code; the console script."""
     words = sys.argv[1:] if arguments is None else arguments
+    if words[:1] == [KEEPER]:  # a frozen launcher starts itself as its servers' keeper
+        from lading.launch.kept import keep_if_asked  # noqa: PLC0415 (only then)
+
+        keep_if_asked(words)
     as_json = "--json" in words
     gc.set_threshold(GARBAGE_THRESHOLD)
     try:

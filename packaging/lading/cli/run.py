@@ -1,4 +1,4 @@
-"""``lading run``: the installed server in the foreground."""
+"""``lading run``: the installed server in the foreground, under the launcher."""
 
 from __future__ import annotations
 
@@ -8,27 +8,22 @@ from typing import Annotated
 
 import typer
 
-from lading.cli.install import DEFAULT_APP, AppOption, DataOption, data_directory
-from lading.cli.shared import JsonOption, VerboseOption, emit, session
-from lading.errors import NotInstalled
-from lading.launch.foreground import stay, stopped_by_signals
-from lading.launch.server import DEADLINE, LOOPBACK, RunningServer, running
+from lading.cli.shared import (
+    DEFAULT_APP,
+    AppOption,
+    DataOption,
+    JsonOption,
+    Session,
+    VerboseOption,
+    data_directory,
+    emit,
+    session,
+)
+from lading.launch.foreground import launch, stopped_by_signals
+from lading.launch.server import DEADLINE, LOOPBACK
+from lading.launch.settings import Settings, Times
+from lading.launch.status import LauncherStatus
 from lading.manifest.base import Variant
-from lading.store.home import Home
-from lading.store.installed import VARIANTS, Installed, current_version
-
-
-def _installed(data: Path, variant: Variant | None) -> Installed:
-    """The version in use: the CUDA one before the CPU one, unless a variant is named."""
-    wanted = (variant,) if variant is not None else tuple(reversed(VARIANTS))
-    for name in wanted:
-        if (found := current_version(Home(data, name))) is not None:
-            return found
-    raise NotInstalled(
-        f"No {' or '.join(wanted)} version is installed under {data}.",
-        usually="Nothing was installed there yet, or another data directory holds it.",
-        todo="Install one with `lading install`, or name its data directory with --data.",
-    )
 
 
 def register(app: typer.Typer) -> None:
@@ -42,6 +37,11 @@ def register(app: typer.Typer) -> None:
         port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Its port; 0 for any free one.")] = 0,
         host: Annotated[str, typer.Option("--host", help="The address that it listens on.")] = LOOPBACK,
         variant: Annotated[Variant | None, typer.Option("--variant", help="Run this variant, and no other.")] = None,
+        cpu_build: Annotated[
+            Path | None,
+            typer.Option("--cpu-build", metavar="TREE", help="A CPU build that is not installed: folder or program."),
+        ] = None,
+        retry: Annotated[bool, typer.Option("--retry", help="Try again what was set aside.")] = False,
         log: Annotated[Path | None, typer.Option("--log", metavar="FILE", help="Where it prints.")] = None,
         deadline: Annotated[
             float, typer.Option("--deadline", min=1, help="Seconds until it must be healthy.")
@@ -49,48 +49,49 @@ def register(app: typer.Typer) -> None:
         json: JsonOption = False,
         verbose: VerboseOption = 0,
     ) -> None:
-        """Run the installed server until Ctrl-C.
+        """Run the installed server until Ctrl-C: CUDA where it runs, else the CPU build, with the reason.
 
-        It is ready when its own `/health` answers, which is when this says so; with --json as one line.
-        Exit code 43 when the server does not get healthy or ends by itself, 44 when the port is taken.
+        It is ready when its own `/health` answers, which is when this says so; with --json as one line, and again after
+        each restart. A CUDA build that fails is set aside and the CPU build takes its place on the same port. While it
+        runs, `lading control` restarts it, chooses the backend, and stops it.
+
+        Exit code 43 when no server gets healthy or the last one dies too often, 44 when the port is taken, 21 when a
+        launcher runs there already.
 
         Example: `lading run --data ~/.local/share/my-server --port 8765`
         """
         talk = session(json=json, verbose=verbose)
-        folder = data_directory(data, app_name)
-        version = _installed(folder, variant)
-        sink = log or folder / "logs" / f"{version.marker.app}.log"
-        talk.progress.note(f"starting {version.marker.app} {version.name}, log: {sink}")
-        with (
-            stopped_by_signals(),
-            running(version.tree, version.marker.entry, host=host, port=port, log=sink, deadline=deadline) as server,
-        ):
-            emit(
-                talk,
-                _facts(version, server),
-                lambda console: console.print(_line(server), highlight=False),
-                indent=None,
-            )
-            sys.stdout.flush()
-            stay(server)
+        settings = Settings(
+            data=data_directory(data, app_name),
+            app=app_name,
+            host=host,
+            port=port,
+            only=variant,
+            cpu_build=cpu_build,
+            log=log,
+            times=Times(healthy=deadline),
+        )
+        with stopped_by_signals():
+            launch(settings, ready=lambda status: _tell(talk, status), say=talk.progress.note, retry=retry)
 
 
-def _facts(version: Installed, server: RunningServer) -> dict[str, object]:
-    return {
-        "url": server.url,
-        "pid": server.pid,
-        "installed": version.name,
-        "ready_seconds": round(server.seconds, 3),
-        "log": str(server.log),
-        "health": server.health.model_dump(mode="json"),
-    }
+def _tell(talk: Session, status: LauncherStatus) -> None:
+    emit(
+        talk,
+        status.model_dump(mode="json", exclude_none=True, by_alias=True),
+        lambda console: console.print(_line(status), highlight=False),
+        indent=None,
+    )
+    sys.stdout.flush()
 
 
-def _line(server: RunningServer) -> str:
-    health = server.health
+def _line(status: LauncherStatus) -> str:
+    health = status.health
+    assert health is not None, "who is ready has answered"
     gpu = f"on {health.gpu_type}" if health.gpu_available else "without a GPU"
     state = f" ({health.status}: {health.reason or 'no reason given'})" if health.status != "ok" else ""
+    instead = f"\n{status.reason}" if status.reason else ""
     return (
-        f"[bold green]ready[/] at {server.url} after {server.seconds:.1f} s: "
-        f"{health.version}, {health.backend_variant} {gpu}{state}. Ctrl-C stops it."
+        f"[bold green]ready[/] at {status.url} after {status.ready_seconds:.1f} s: "
+        f"{health.version}, {health.backend_variant} {gpu}{state}. Ctrl-C stops it.{instead}"
     )

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
 
 EVENTS_VARIABLE = "LADING_EVENTS"
 
+DEFAULT_APP = "lading-server"
+
+AppOption = Annotated[str, typer.Option("--app", help="The app's name.")]
+DataOption = Annotated[
+    Path | None, typer.Option("--data", help="The data directory; the user's own for the app without it.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 VerboseOption = Annotated[
     int, typer.Option("--verbose", "-v", count=True, help="Say more; twice for every command run.")
@@ -30,6 +37,15 @@ EventsOption = Annotated[
     str | None,
     typer.Option("--events", metavar="TO", help="Progress as JSON lines to stderr, fd:NUMBER or a file."),
 ]
+
+
+def data_directory(data: Path | None, app: str) -> Path:
+    """The data directory that a command works on."""
+    if data is not None:
+        return data
+    import platformdirs  # noqa: PLC0415 (not needed where the folder is named)
+
+    return platformdirs.user_data_path(app, appauthor=False)
 
 
 class _LogLines(logging.Handler):

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from lading.cancel import cancelled_by_signals
-from lading.cli.install import (
+from lading.cli.install import KeepOption, LimitOption, RepairOption, draw_install, draw_plan
+from lading.cli.shared import (
     DEFAULT_APP,
     AppOption,
     DataOption,
-    KeepOption,
-    LimitOption,
-    RepairOption,
+    EventsOption,
+    JsonOption,
+    VerboseOption,
     data_directory,
-    draw_install,
-    draw_plan,
+    emit,
+    session,
 )
-from lading.cli.shared import EventsOption, JsonOption, VerboseOption, emit, session
 from lading.host.facts import host_facts
 from lading.store.collect import KEEP
 from lading.store.update import Overrides, UpdateReport, VariantUpdate, find_updates, update
@@ -28,6 +28,18 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 AVAILABLE = 3  # exit code of --check when there is something to install
+
+
+def _withdrawn(found: VariantUpdate) -> str:
+    """What is to be known of the version that was in use, or of one that is not offered yet."""
+    if found.withdrawn is not None:
+        return f"  {found.installed} was withdrawn by its publisher: {found.withdrawn.reason}"
+    if found.waiting is not None:
+        return (
+            f"  {found.waiting} is being rolled out, and not offered to this machine yet; "
+            f"`lading update --version {found.waiting}` installs it now"
+        )
+    return ""
 
 
 def _sentence(found: VariantUpdate) -> str:
@@ -53,6 +65,8 @@ def _sentence(found: VariantUpdate) -> str:
 def _draw(report: UpdateReport, console: Console) -> None:
     for found in report.variants:
         console.print(f"[bold]{found.variant}[/]: {_sentence(found)}", highlight=False)
+        if more := _withdrawn(found):
+            console.print(more, highlight=False, markup=False)
         if found.plan is not None:
             draw_plan(found.plan, console)
         if found.result is not None and (found.outcome == "updated" or found.result.removed or found.result.left):
@@ -80,7 +94,12 @@ def update_command(
     channel: Annotated[
         str | None, typer.Option("--channel", help="Change to this channel, and stay there from then on.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Install even what cannot run on this machine.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Install even what cannot run on this machine; and a withdrawn version that is named."
+        ),
+    ] = False,
     keep: KeepOption = KEEP,
     repair: RepairOption = False,
     limit_rate: LimitOption = None,

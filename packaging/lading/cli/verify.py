@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -13,8 +13,11 @@ from rich.console import Console
 from lading.cli.shared import EventsOption, JsonOption, Session, VerboseOption, emit, session
 from lading.errors import CheckFailed
 from lading.manifest.base import read_record
+from lading.manifest.project import APP_FILE, load_project
+from lading.manifest.public_address import find_address
 from lading.manifest.release import Release
-from lading.report.verification import MARK, print_verification
+from lading.report.summary_markdown import append_markdown
+from lading.report.verification import MARK, print_verification, verification_markdown
 from lading.store.home import Home
 from lading.store.installed import VARIANTS, Installed, current_version, installed_versions
 from lading.verify import Check, Verification, verify_packed, verify_server, verify_tree
@@ -86,9 +89,94 @@ def _draw(reports: Sequence[Verification], console: Console) -> None:
         print_verification(console, report)
 
 
-PathArgument = Annotated[
-    Path | None, typer.Argument(help="Packed or published assets, a tree, an installed version, or a data directory.")
+def _draw_published(reports: Sequence[Verification], console: Console) -> None:
+    _draw(reports, console)
+    console.print()
+    for report in reports:
+        word = "[green]sound[/]  " if report.passed else "[bold red]UNSOUND[/]"
+        console.print(word, end=" ", highlight=False)
+        console.print(report.subject.where, highlight=False, markup=False, soft_wrap=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Published:
+    """The options of ``--published``."""
+
+    app: str | None
+    channel: str
+    version: str | None
+    installs: bool
+    wait: float
+    project: Path
+
+    @property
+    def app_name(self) -> str:
+        """The app that was named, else the project's."""
+        if self.app is None and not (self.project / APP_FILE).exists():
+            raise typer.BadParameter("there is no project here: name the app", param_hint="--app")
+        return self.app or load_project(self.project).app.name
+
+
+def _published(wish: _Wish, names: Sequence[str], options: _Published) -> tuple[Verification, ...]:
+    # What is verified elsewhere needs none of the code that publishes and fetches.
+    from lading.verify.published import verify_published  # noqa: PLC0415 (see above)
+    from lading.verify.published_checks import Mirror, PublishedWish  # noqa: PLC0415 (see above)
+
+    if wish.root is None:
+        raise typer.BadParameter("say what you trust: the root metadata that clients have", param_hint="--root")
+    if not names:
+        raise typer.BadParameter("name at least one destination, address or folder")
+    mirrors = [Mirror(name=name, address=find_address(name, options.project)) for name in dict.fromkeys(names)]
+    wanted = PublishedWish(
+        root=wish.root, app=options.app_name, channel=options.channel,
+        version=options.version.removeprefix("v") if options.version else None,
+        installs=options.installs, wait=options.wait * 60,
+    )  # fmt: skip
+    return verify_published(mirrors, wanted, progress=wish.talk.progress, watch=wish.watch)
+
+
+def _result(reports: Sequence[Verification]) -> dict[str, Any]:
+    result: dict[str, Any] = {
+        "passed": all(report.passed for report in reports),
+        "verifications": [report.model_dump(mode="json", by_alias=True) for report in reports],
+    }
+    published = [report for report in reports if report.subject.kind == "published"]
+    if published:
+        result["sound"] = [report.subject.where for report in published if report.passed]
+        result["unsound"] = [report.subject.where for report in published if not report.passed]
+    return result
+
+
+PathsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="PATH...",
+        help="Packed or published assets, a tree, an installed version, or a data directory; with --published the "
+        "destinations.",
+    ),
 ]
+PublishedOption = Annotated[
+    bool,
+    typer.Option(
+        "--published",
+        help="Fetch back what was published to these destinations of the manifests, addresses or folders.",
+    ),
+]
+AppOption = Annotated[str | None, typer.Option("--app", help="With --published: the app; the project's without it.")]
+ChannelOption = Annotated[str, typer.Option("--channel", help="With --published: the channel.")]
+VersionOption = Annotated[
+    str | None, typer.Option("--version", help="With --published: a version; the channel's newest without it.")
+]
+InstallOption = Annotated[
+    bool, typer.Option("--install/--no-install", help="With --published: install from each, and delete it again.")
+]
+WaitOption = Annotated[
+    float,
+    typer.Option(
+        "--wait", min=0, metavar="MINUTES", help="With --published: for so long, caches may still have what was before."
+    ),
+]
+ProjectOption = Annotated[Path, typer.Option("--project", help="The project's folder.")]
 UrlOption = Annotated[str | None, typer.Option("--url", metavar="URL", help="A running server instead.")]
 ReleaseOption = Annotated[Path | None, typer.Option("--release", metavar="FILE", help="The release that it should be.")]
 RecordOption = Annotated[Path | None, typer.Option("--buildinfo", metavar="FILE", help="A frozen tree's build record.")]
@@ -109,8 +197,9 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def verify(
-        path: PathArgument = None,
+        paths: PathsArgument = None,
         *,
+        published: PublishedOption = False,
         url: UrlOption = None,
         release: ReleaseOption = None,
         buildinfo: RecordOption = None,
@@ -119,6 +208,12 @@ def register(app: typer.Typer) -> None:
         root: RootOption = None,
         digests: DigestsOption = "full",
         require_gpu: GpuOption = False,
+        app_name: AppOption = None,
+        channel: ChannelOption = "stable",
+        version: VersionOption = None,
+        install: InstallOption = True,
+        wait: WaitOption = 0.0,
+        project: ProjectOption = Path(),
         json: JsonOption = False,
         verbose: VerboseOption = 0,
         events: EventsOption = None,
@@ -127,23 +222,28 @@ def register(app: typer.Typer) -> None:
 
         Every check passes, fails, or is skipped with its reason. Exit code 70 when one fails.
 
-        Example: `lading verify out/release` or `lading verify --url http://127.0.0.1:8765`
+        With --published, every destination is read as clients read it: signatures from --root on, every byte of one
+        version, what its server can do, and a real install. It says which of them are sound.
+
+        Example: `lading verify out/release` or `lading verify --published github r2 --root root.json`
         """
         talk = session(json=json, verbose=verbose, events=events)
         wanted = read_record(Release, release.read_bytes(), origin=str(release)) if release is not None else None
         wish = _Wish(talk=talk, release=wanted, digests=digests, require_gpu=require_gpu, also=also or ())
         wish = replace(wish, root=root.read_bytes() if root is not None else None)
-        if (path is None) == (url is None):
+        draw = _draw
+        if published:
+            options = _Published(
+                app=app_name, channel=channel, version=version, installs=install, wait=wait, project=project
+            )
+            reports, draw = list(_published(wish, paths or (), options)), _draw_published
+        elif len(paths or ()) != (0 if url is not None else 1):
             raise typer.BadParameter("give either a path or --url")
-        if path is not None:
-            reports = list(_reports(wish, path, entry=entry, buildinfo=buildinfo))
+        elif url is not None:
+            reports = [wish.server(url)]
         else:
-            reports = [wish.server(str(url))]
-        good = all(report.passed for report in reports)
-        result = {
-            "passed": good,
-            "verifications": [report.model_dump(mode="json", by_alias=True) for report in reports],
-        }
-        emit(talk, result, lambda console: _draw(reports, console))
-        if not good:
+            reports = list(_reports(wish, Path((paths or [""])[0]), entry=entry, buildinfo=buildinfo))
+        append_markdown("".join(f"{verification_markdown(report)}\n" for report in reports))
+        emit(talk, _result(reports), lambda console: draw(reports, console))
+        if not all(report.passed for report in reports):
             raise typer.Exit(CheckFailed.exit_code)

@@ -16,6 +16,7 @@ from lading.fetch.source import Source
 from lading.host.facts import host_facts
 from lading.manifest.base import Variant
 from lading.progress import Events, Listener, Progress, Silent
+from lading.store.builds import Builds, find_builds
 from lading.store.collect import KEEP
 from lading.store.install import install
 from lading.store.planned import PlanReport
@@ -71,6 +72,25 @@ class Client:
         """
         return check_for_update(self.data, self._variant(variant), overrides=self._overrides())
 
+    def builds(self, *, variant: Variant | None = None) -> Builds:
+        """Say which builds there are for this machine, which of them fits, and why; change nothing.
+
+        Args:
+            variant: Only builds of this variant: without it the CPU build is chosen where no CUDA build fits.
+
+        Raises:
+            LadingError: As :meth:`install`, without those about writing.
+        """
+        return find_builds(
+            self.source,
+            self.root,
+            self.data,
+            app=self.app,
+            channel=self.channel,
+            variant=variant,
+            host=host_facts(),
+        )
+
     def plan(self, *, version: str | None = None, flavor: str | None = None, force: bool = False) -> PlanReport:
         """Say what :meth:`install` would fetch, reuse and need, and change nothing.
 
@@ -107,7 +127,7 @@ class Client:
         Args:
             version: A version; the channel's newest without it.
             flavor: ``cpu`` or a toolkit's name; what fits this machine without it.
-            force: Install even what cannot run on this machine.
+            force: Install even what cannot run on this machine; and a version that is named although it was withdrawn.
             repair: Read every installed file, and fetch what is wrong.
             on_progress: Hears of everything, from whichever thread it happens in, never twice at once. It should return
                 soon; what it raises ends the install and is raised here.

@@ -22,6 +22,7 @@ from lading.client.sync import Client
 from lading.fetch.source import Source
 from lading.manifest.base import Record, Variant
 from lading.progress import Listener, ProgressEvent
+from lading.store.builds import Builds
 from lading.store.collect import KEEP
 from lading.store.planned import PlanReport
 from lading.store.removal import UninstallResult
@@ -65,6 +66,10 @@ class AsyncClient:
     async def check(self, *, variant: Variant | None = None) -> UpdateCheck:
         """As :meth:`Client.check <lading.client.Client.check>`."""
         return await _in_thread(lambda: self.client.check(variant=variant))
+
+    async def builds(self, *, variant: Variant | None = None) -> Builds:
+        """As :meth:`Client.builds <lading.client.Client.builds>`."""
+        return await _in_thread(lambda: self.client.builds(variant=variant))
 
     async def plan(self, *, version: str | None = None, flavor: str | None = None, force: bool = False) -> PlanReport:
         """As :meth:`Client.plan <lading.client.Client.plan>`."""

@@ -23,6 +23,7 @@ from lading.manifest.layout import METADATA
 from lading.manifest.release import Release
 from lading.store.choice import newest_of_each
 from lading.store.home import trust_folder
+from lading.store.rollout import Asked as AskedOfChannel
 from lading.store.wish import copied_trust, opened
 
 _VARIABLES = (
@@ -153,7 +154,7 @@ def _verified(source: Source, asked: Asked, data: Path, clock: Clock) -> tuple[d
         folder.mkdir(parents=True, exist_ok=True)
         trust = Trust(source, asked.root or b"", folder)
         channel = trust.channel(asked.app, asked.channel)
-        entries = newest_of_each(channel, platform=asked.platform, version=asked.version)
+        entries = newest_of_each(channel, AskedOfChannel(platform=asked.platform, version=asked.version))
         releases = tuple(trust.release(entry, asked.app) for entry in entries)
         expires = _expires((folder / "timestamp.json").read_bytes())
     newest = max(release.provenance.epoch for release in releases)

@@ -34,10 +34,19 @@ def open_source(text: str | Sequence[str], *, limit: float | None = None) -> Mir
     """
     texts = [text] if isinstance(text, str) else list(text)
     throttle = None if limit is None else Throttle(limit)
-    return MirrorSource([_place(one, throttle) for one in dict.fromkeys(texts)])
+    return MirrorSource([open_place(one, throttle) for one in dict.fromkeys(texts)])
 
 
-def _place(text: str, throttle: Throttle | None) -> Source:
+def open_place(text: str, throttle: Throttle | None = None) -> Source:
+    """Open one place by itself, whose failures are the caller's to judge.
+
+    Args:
+        text: As for :func:`open_source`.
+        throttle: Holds a bandwidth limit.
+
+    Raises:
+        SourceUnreachable: It is an address of another kind.
+    """
     if (repository := parse_address(text)) is not None:
         return GitHubSource(repository, throttle=throttle)
     scheme = text.lower().partition("://")[0] if "://" in text else ""

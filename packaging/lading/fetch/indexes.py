@@ -8,11 +8,12 @@ manifest says of its content: the tree digest, the number of files and their byt
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
+from threading import Event
 
 from backports import zstd
 
+from lading.cancel import sleeping_until
 from lading.digest import sha256_bytes
 from lading.errors import DigestMismatch, FormatInvalid, SourceUnreachable
 from lading.fetch.source import Source, fetch_small, retrying
@@ -28,13 +29,13 @@ _KEPT_LEVEL = 1  # measured on 461 kB: 1 ms and 9 % more bytes than the publishe
 _PARSED = 4  # indexes remembered: those of two components in two versions
 
 
-def fetch_index(source: Source, component: ComponentRecord, *, retry: Callable[..., bytes] | None = None) -> bytes:
+def fetch_index(source: Source, component: ComponentRecord, *, stop: Event | None = None) -> bytes:
     """Fetch a component's compressed index.
 
     Args:
         source: Where from.
         component: Which.
-        retry: Tries again; with the usual waits when none.
+        stop: Ends the waits between attempts.
 
     Returns:
         Bytes with exactly the size and SHA-256 that the release gives.
@@ -42,13 +43,14 @@ def fetch_index(source: Source, component: ComponentRecord, *, retry: Callable[.
     Raises:
         SourceUnreachable: It is not there, or cannot be reached.
         DigestMismatch: It is another one, even when fetched again.
+        Interrupted: ``stop`` was set.
     """
-    return (retry or retrying())(_fetch_once, source, component)
+    return retrying(sleeping_until(stop))(_fetch_once, source, component, stop)
 
 
-def _fetch_once(source: Source, component: ComponentRecord) -> bytes:
+def _fetch_once(source: Source, component: ComponentRecord, stop: Event | None) -> bytes:
     path = asset_path(component, component.index.name)
-    data = fetch_small(source, path, component.index.size)
+    data = fetch_small(source, path, component.index.size, stop=stop)
     if data is None:
         raise SourceUnreachable(
             f"{source.describe(path)} is not there.",

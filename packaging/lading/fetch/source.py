@@ -13,12 +13,13 @@ import logging
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
-from threading import Lock
+from threading import Event, Lock
 from typing import Protocol
 
 from tenacity import RetryCallState, Retrying, nap, wait_random_exponential
 from typing_extensions import override
 
+from lading.cancel import sleeping_until
 from lading.errors import DigestMismatch, LadingError, LengthExceeded, SourceUnreachable
 
 ATTEMPTS = 5  # also of bytes that prove wrong: sources that know several places end it earlier
@@ -233,18 +234,20 @@ def retrying(sleep: Callable[[float], None] = nap.sleep) -> Retrying:
     )
 
 
-def fetch_small(source: Source, path: str, limit: int) -> bytes | None:
+def fetch_small(source: Source, path: str, limit: int, *, stop: Event | None = None) -> bytes | None:
     """Fetch a whole small file, trying again after what may pass.
 
     Args:
         source: Where from.
         path: Which file.
         limit: The most bytes that it may have; not one byte more is kept.
+        stop: Ends the waits between attempts.
 
     Returns:
         Its bytes, or none when it is not there.
 
     Raises:
+        Interrupted: ``stop`` was set.
         SourceUnreachable: It cannot be had.
         LengthExceeded: It is longer than it may be.
     """
@@ -259,7 +262,7 @@ def fetch_small(source: Source, path: str, limit: int) -> bytes | None:
 
     # Whoever asked may try again on its own: what was tried often enough here is final for it.
     try:
-        return retrying()(attempt)
+        return retrying(sleeping_until(stop))(attempt)
     except (_TooLong, AllWrong) as error:
         if not too_long:
             raise

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from threading import Lock
 from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
@@ -100,12 +100,13 @@ class Transport:
         self._open: set[urllib3.BaseHTTPResponse] = set()
 
     @contextmanager
-    def get(self, url: str, headers: Mapping[str, str]) -> Iterator[Reply]:
+    def get(self, url: str, headers: Mapping[str, str], *, method: str = "GET") -> Iterator[Reply]:
         """Ask, following redirects; the answer is let go with the block.
 
         Args:
             url: The address; user and password in it are sent to its own host alone.
             headers: Beside the usual ones.
+            method: ``HEAD`` to be told and sent nothing.
 
         Raises:
             Temporary, SourceUnreachable: Nobody answered, or not in HTTP.
@@ -113,7 +114,7 @@ class Transport:
         """
         shown, here = shown_url(url), url
         for hop in range(REDIRECTS + 1):
-            response, proxy = self._send(here, shown, headers, home=url)
+            response, proxy = self._send(here, shown, headers, home=url, method=method)
             try:
                 moved = _location(response, here) if response.status in _MOVED else None
                 if moved is None:
@@ -147,7 +148,7 @@ class Transport:
             manager.clear()
 
     def _send(
-        self, here: str, shown: str, headers: Mapping[str, str], *, home: str
+        self, here: str, shown: str, headers: Mapping[str, str], *, home: str, method: str
     ) -> tuple[urllib3.BaseHTTPResponse, Proxy | None]:
         proxy = proxy_for(here)
         manager = self._manager(proxy, urlsplit(here).scheme)
@@ -156,7 +157,7 @@ class Transport:
             self._count()
             try:
                 response = manager.request(
-                    "GET", _without_login(here), headers=sent, preload_content=False, redirect=False, retries=False
+                    method, _without_login(here), headers=sent, preload_content=False, redirect=False, retries=False
                 )
             except (broken.HTTPError, OSError, http.client.HTTPException, ValueError) as error:
                 if not (kept and is_stale(error)):
@@ -167,7 +168,7 @@ class Transport:
 
     @cached_property
     def _usual(self) -> dict[str, str]:
-        return {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": f"lading/{version('lading')}"}
+        return {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": user_agent()}
 
     @contextmanager
     def _watched(self, response: urllib3.BaseHTTPResponse) -> Iterator[None]:
@@ -190,6 +191,15 @@ class Transport:
             if (proxy, scheme) not in self._managers:
                 self._managers[proxy, scheme] = _make_manager(proxy, scheme, self._waits)
             return self._managers[proxy, scheme]
+
+
+def user_agent() -> str:
+    """How this program calls itself; without a version where it is frozen into a server, without its own record."""
+    name = "lading"  # no literal in the call: PyInstaller would take the record of whatever happens to be installed
+    try:
+        return f"{name}/{version(name)}"
+    except PackageNotFoundError:
+        return name
 
 
 def shown_url(url: str) -> str:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Event
 from typing import IO, NoReturn, Protocol, TypeVar, runtime_checkable
 
 from tuf.api.exceptions import (
@@ -29,14 +30,16 @@ from tuf.api.exceptions import (
     RepositoryError,
     UnsignedMetadataError,
 )
-from tuf.api.metadata import Metadata, Root
+from tuf.api.metadata import Metadata, Root, Targets
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 from typing_extensions import override
 
 from lading.atomic import as_host_error, write_atomic
+from lading.cancel import sleeping_until
 from lading.errors import (
     DigestMismatch,
     FormatInvalid,
+    Interrupted,
     LadingError,
     SourceUnreachable,
     Unavailable,
@@ -46,8 +49,9 @@ from lading.errors import (
 from lading.fetch.refusal import Evidence, check_root, explain
 from lading.fetch.source import NotNow, Source, Temporary, fetch_small, retrying, soonest
 from lading.manifest.base import Record, read_record
-from lading.manifest.layout import METADATA, TARGETS, channel_target
-from lading.manifest.release import Channel, ChannelEntry, Release
+from lading.manifest.channel import Channel, ChannelEntry
+from lading.manifest.layout import CHANNELS, METADATA, TARGETS, channel_target
+from lading.manifest.release import Release
 
 NOT_FOUND = 404
 CONFIG = UpdaterConfig()
@@ -86,9 +90,10 @@ class _Fetcher(FetcherInterface):
     files are named by their digest, so that any place may give them.
     """
 
-    def __init__(self, place: Source, others: Sequence[Source] = ()) -> None:
+    def __init__(self, place: Source, others: Sequence[Source] = (), *, stop: Event | None = None) -> None:
         self.place = place
         self.others = others
+        self.stop = stop
         self.name = ""
         self.fetched: dict[str, bytes] = {}
 
@@ -116,7 +121,9 @@ class _Fetcher(FetcherInterface):
         failed: DownloadError | None = None
         for place in places:
             try:
-                data = fetch_small(place, url, limit)
+                data = fetch_small(place, url, limit, stop=self.stop)
+            except Interrupted:
+                raise
             except LadingError as error:
                 failed = failed or DownloadError(str(error))
                 failed.__cause__ = failed.__cause__ or error
@@ -157,8 +164,10 @@ class Trust:
         root: The bytes of a root metadata that the caller trusts, such as the one embedded in a client.
         folder: Keeps the newest metadata; for this process alone (hold a lock).
         clock: What time it is, for messages; the verification takes the system's time.
+        stop: Ends the waits between attempts.
 
     Raises:
+        Interrupted: ``stop`` was set.
         RootInvalid: The given root is none, or the repository offers one that cannot follow it.
         SignatureInvalid: The metadata is not signed by enough trusted keys.
         RollbackDetected: It is older than what was seen before.
@@ -169,21 +178,38 @@ class Trust:
         AccessDenied, DiskFull: The folder cannot be written.
     """
 
-    def __init__(self, source: Source, root: bytes, folder: Path, *, clock: Callable[[], datetime] = _now) -> None:
+    def __init__(
+        self,
+        source: Source,
+        root: bytes,
+        folder: Path,
+        *,
+        clock: Callable[[], datetime] = _now,
+        stop: Event | None = None,
+    ) -> None:
         check_root(root)
+        self._stop = stop
         self._folder = folder
         self._clock = clock
         self._places = places_of(source)
         with _host_errors():
             _tidy(folder)
         self._updater, self._fetcher = _first_sound(
-            self._places, f"{METADATA}/timestamp.json", lambda place: self._refreshed(place, root)
+            self._places, f"{METADATA}/timestamp.json", lambda place: self._refreshed(place, root), stop
         )
 
     @property
     def place(self) -> Source:
         """The mirror whose state is the verified one."""
         return self._fetcher.place
+
+    def channels(self, app: str) -> tuple[str, ...]:
+        """The names of an app's channels."""
+        targets = Metadata[Targets].from_bytes((self._folder / "targets.json").read_bytes()).signed.targets
+        folder = f"{CHANNELS}/{app}/"
+        return tuple(
+            sorted(path.removeprefix(folder).removesuffix(".json") for path in targets if path.startswith(folder))
+        )
 
     def channel(self, app: str, name: str) -> Channel:
         """The releases of a channel, newest first.
@@ -205,6 +231,8 @@ class Trust:
             SourceUnreachable: It is not there, or cannot be reached.
             DigestMismatch, FormatInvalid, FormatTooNew: It is not the signed one, or not one that we can read.
         """
+        if entry.target is None:
+            raise _mixed_up(f"{entry.version} is to be had, and its files were deleted")
         release = self._target(Release, entry.target)
         found = (release.app, release.version, release.platform, release.flavor)
         if found != (app, entry.version, entry.platform, entry.flavor):
@@ -236,9 +264,8 @@ class Trust:
 
         chosen = self.place
         try:
-            return _first_sound(
-                (chosen, *(place for place in self._places if place is not chosen)), f"{TARGETS}/{path}", download
-            )
+            others = (place for place in self._places if place is not chosen)
+            return _first_sound((chosen, *others), f"{TARGETS}/{path}", download, self._stop)
         finally:
             self._fetcher.place = chosen
 
@@ -246,7 +273,7 @@ class Trust:
         return read_record(kind, self.target(path), origin=self.place.describe(f"{TARGETS}/{path}"))
 
     def _refreshed(self, place: Source, root: bytes) -> tuple[_Updater, _Fetcher]:
-        fetcher = _Fetcher(place, [other for other in self._places if other is not place])
+        fetcher = _Fetcher(place, [other for other in self._places if other is not place], stop=self._stop)
         with self._translated(fetcher):
             updater = _Updater(
                 metadata_dir=str(self._folder),
@@ -293,7 +320,7 @@ class Trust:
         )
 
 
-def _first_sound(places: Sequence[Source], path: str, attempt: Callable[[Source], T]) -> T:
+def _first_sound(places: Sequence[Source], path: str, attempt: Callable[[Source], T], stop: Event | None) -> T:
     """Ask one place after another until one gives what can be trusted; wait only when all of them have failed."""
     refused: list[LadingError] = []
 
@@ -311,7 +338,7 @@ def _first_sound(places: Sequence[Source], path: str, attempt: Callable[[Source]
         return []
 
     with suppress(Temporary):  # it was tried often enough: what all of them said is told below
-        if found := retrying()(once):
+        if found := retrying(sleeping_until(stop))(once):
             return found[0]
     raise _told(refused)
 

@@ -2,7 +2,8 @@
 
 The source of a file decides, in this order: a distribution that lists it; the program's own folders; PyInstaller's;
 the interpreter's; else the operating system of the build machine. A compiled module (``.pyc``) is made by PyInstaller
-in its work folder, so its source is looked up by its name: ``torch/nn/__init__.pyc`` comes from its ``.py``.
+in its work folder, so its source is looked up by its name: ``torch/nn/__init__.pyc`` comes from its ``.py``. So is
+that of a copy without symbols that a hook made there.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from lading.freeze.environment import Environment
 from lading.freeze.settings import Collected, Contents
+from lading.hooks import COPIES
 from lading.manifest.buildinfo import OWNER_APP, OWNER_PYINSTALLER, OWNER_PYTHON, OWNER_SYSTEM
 
 ELSEWHERE = "elsewhere"  # a module from a folder that is nobody's; a gate stops it
@@ -119,6 +121,8 @@ def owner_of(item: Collected, known: Sources, exists: Callable[[Path], bool] = P
         return _by_module(item.path, known, exists)
     if item.path == "base_library.zip":
         return OWNER_PYTHON
+    if COPIES in Path(item.source).parts and (owner := known.by_module.get(item.path)):
+        return owner
     return _by_source(item.source, known)
 
 

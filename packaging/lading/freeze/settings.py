@@ -86,7 +86,7 @@ def spec_settings(
         "import_roots": [str(project.path(root)) for root in app.import_roots],
         "datas": [[str(project.path(data.source)), data.target] for data in app.data],
         "hidden_imports": [*app.hidden_imports, *app.required_modules],
-        "hooks": [str(project.path(app.hooks))],
+        "hooks": [str(project.path(folder)) for folder in (app.hooks, *app.library_hooks)],
         "excludes": sorted({*excludes, *(entry.module.removesuffix(".*") for entry in app.excluded_modules)}),
         "modules": app.modules,
         "exclusions": [

@@ -165,7 +165,7 @@ def _files(path: Path) -> list[Path]:
 def _base_files(project: Project) -> dict[str, list[object]]:
     """Digest and mode of each file that only a full freeze can follow."""
     app = project.app
-    watched = [app.entry, app.spec, app.hooks, *(data.source for data in app.data)]
+    watched = [app.entry, app.spec, app.hooks, *app.library_hooks, *(data.source for data in app.data)]
     files = [file for relative in watched for file in _files(project.path(relative)) if file.is_file()]
     files += [path for _, path in _package_files(project) if path.suffix != ".py"]  # a hook may take them
     return {

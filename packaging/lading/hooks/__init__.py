@@ -7,7 +7,6 @@ the program itself imports comes in all the same.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 STRIP = ("objcopy", "--strip-unneeded")  # PyInstaller itself cannot work on Linux without it
-OWNERS = "LADING_FREEZE_SETTINGS"  # set by `lading freeze`, which tells who owns a file by where it comes from
+COPIES = "without-symbols"  # the folder of the copies; `lading freeze` knows it, and whose files they are
 
 
 class Search(Protocol):
@@ -33,7 +32,7 @@ def hook_folders() -> list[str]:
 def without_symbols(search: Search, *, work: Path | None = None) -> None:
     """Let PyInstaller take a copy of an extension module without the symbols that only a debugger reads.
 
-    Nothing is done on other systems, whose wheels carry none, nor for `lading freeze`.
+    Nothing is done on other systems, whose wheels carry none.
 
     Args:
         search: The module, and the folders in which it would be looked for; they are replaced by the copy's.
@@ -42,7 +41,7 @@ def without_symbols(search: Search, *, work: Path | None = None) -> None:
     Raises:
         subprocess.CalledProcessError: The tool cannot read the module.
     """
-    if sys.platform != "linux" or OWNERS in os.environ:
+    if sys.platform != "linux":
         return
     names = [f"{search.module_name.rpartition('.')[2]}{suffix}" for suffix in EXTENSION_SUFFIXES]
     found = next(
@@ -50,7 +49,7 @@ def without_symbols(search: Search, *, work: Path | None = None) -> None:
     )
     if found is None:
         return
-    target = (work or _work_folder()) / "without-symbols" / search.module_name / found.name
+    target = (work or _work_folder()) / COPIES / search.module_name / found.name
     target.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run([*STRIP, found, target], check=True)
     search.search_dirs = [str(target.parent)]

@@ -31,6 +31,25 @@ def tail(log: Path, lines: int = TAIL_LINES) -> str:
     return "\n".join(found[-lines:])
 
 
+def usable_log(wanted: Path, spare: Path) -> tuple[Path, str | None]:
+    """Where a server's output can be kept.
+
+    Args:
+        wanted: The file.
+        spare: Another one, where the first cannot be written.
+
+    Returns:
+        The file, and why it is not the one that was wanted.
+    """
+    try:
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+        with wanted.open("ab"):
+            pass
+    except OSError as error:
+        return spare, f"the log is {spare}, because {wanted} cannot be written: {error.strerror or error}"
+    return wanted, None
+
+
 def as_quote(log: Path) -> str:
     """The last lines as they are attached to an error, indented."""
     text = tail(log)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import socket
 import sys
+import threading
+import time
 
 import psutil
 
 from lading.errors import PortTaken
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5  # seconds between two attempts; doubled each time
 
 
 def is_free(host: str, port: int) -> bool:
@@ -21,6 +25,29 @@ def is_free(host: str, port: int) -> bool:
             probe.bind((host, port))
         except OSError:
             return False
+    return True
+
+
+def wait_until_free(host: str, port: int, *, patience: float, cancel: threading.Event | None = None) -> bool:
+    """Wait until a server could listen there: tried again and again, with growing pauses.
+
+    Args:
+        host: The address.
+        port: The port.
+        patience: Seconds after which it is given up; it is tried once at least.
+        cancel: Ends the waiting.
+
+    Returns:
+        Whether it is free.
+    """
+    stop = cancel or threading.Event()
+    until = time.monotonic() + patience
+    pause = FIRST_PAUSE
+    while not is_free(host, port):
+        left = until - time.monotonic()
+        if left <= 0 or stop.wait(min(pause, left)):
+            return False
+        pause = min(pause * 2, LONGEST_PAUSE)
     return True
 
 

@@ -78,6 +78,24 @@ def plain_version(text: str) -> str:
     return text.strip().removeprefix("v")
 
 
+def read_answer(stdout: str, stderr: str, status: int) -> tuple[str | None, str | None]:
+    """What a program answered to ``--version``.
+
+    Args:
+        stdout, stderr: What it printed.
+        status: Its exit status.
+
+    Returns:
+        Its version without a leading ``v``, or none and why.
+    """
+    words = stdout.split()
+    if status:
+        return None, f"--version ended with status {status}: {(stderr or stdout).strip()[-_SHOWN:]}"
+    if len(words) != 2:  # noqa: PLR2004 (name and version)
+        return None, f"--version printed {stdout[:_SHOWN]!r}, not a name and a version"
+    return plain_version(words[1]), None
+
+
 def said_version(tree: Path, entry: str, *, patience: float) -> Said:
     """Ask an executable for its version.
 
@@ -98,13 +116,7 @@ def said_version(tree: Path, entry: str, *, patience: float) -> Said:
     except OSError as error:
         why = f"it cannot be started: {error.strerror or error}"
     else:
-        words = done.stdout.split()
-        if done.returncode:
-            why = f"--version ended with status {done.returncode}: {(done.stderr or done.stdout).strip()[-_SHOWN:]}"
-        elif len(words) != 2:  # noqa: PLR2004 (name and version)
-            why = f"--version printed {done.stdout[:_SHOWN]!r}, not a name and a version"
-        else:
-            version = plain_version(words[1])
+        version, why = read_answer(done.stdout, done.stderr, done.returncode)
     return Said(version=version, why=why, seconds=round(time.monotonic() - began, 3))
 
 

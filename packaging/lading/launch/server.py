@@ -26,8 +26,10 @@ import psutil
 from lading.errors import PortTaken, ServerUnhealthy
 from lading.launch.child import end, server_environment, start
 from lading.launch.health import Health, NoHealth, ask, judge
-from lading.launch.log import as_quote
+from lading.launch.kept import Process
+from lading.launch.log import as_quote, tail
 from lading.launch.port import free_port, is_free, owner_of, taken
+from lading.launch.signatures import advice_for
 
 LOOPBACK = "127.0.0.1"
 EVERYWHERE = {"0.0.0.0": LOOPBACK, "::": "::1"}  # noqa: S104 (compared with, not bound to): no address to connect to
@@ -65,11 +67,16 @@ class RunningServer:
         return ask(self.url)
 
 
-def _unhealthy(what: str, log: Path) -> ServerUnhealthy:
+def _unhealthy(what: str, log: Path, status: int | None = None) -> ServerUnhealthy:
+    advice = advice_for(tail(log), status)
     return ServerUnhealthy(
         f"{what}\n{as_quote(log)}",
-        usually="The build does not fit this machine (driver, libraries, memory), or the installation is damaged.",
-        todo="Read the log; `lading verify` on the installation tells whether its files are whole.",
+        usually=advice.usually
+        if advice
+        else "The build does not fit this machine (driver, libraries, memory), or the installation is damaged.",
+        todo=advice.todo
+        if advice
+        else "Read the log; `lading verify` on the installation tells whether its files are whole.",
     )
 
 
@@ -79,7 +86,18 @@ def _exit_text(status: int) -> str:
 
 def ended(status: int, log: Path) -> ServerUnhealthy:
     """The error for a healthy server that ended although nobody asked it to."""
-    return _unhealthy(f"The server {_exit_text(status)} while it was running.", log)
+    return _unhealthy(f"The server {_exit_text(status)} while it was running.", log, status)
+
+
+def unwell(what: str, log: Path) -> ServerUnhealthy:
+    """The error for a server that was healthy, still runs, and is not well any more."""
+    return _unhealthy(what, log)
+
+
+def url_of(host: str, port: int) -> str:
+    """The address under which a server that listens there is asked from this machine."""
+    address = EVERYWHERE.get(host, host)
+    return f"http://{f'[{address}]' if ':' in address else address}:{port}"
 
 
 def _is_ours(port: int, pid: int) -> bool:
@@ -93,7 +111,7 @@ def _is_ours(port: int, pid: int) -> bool:
         return False
 
 
-def _stranger(port: int, process: subprocess.Popen[bytes], health: Health, log: Path) -> PortTaken | ServerUnhealthy:
+def _stranger(port: int, process: Process, health: Health, log: Path) -> PortTaken | ServerUnhealthy:
     if _is_ours(port, process.pid):
         return _unhealthy(
             f"The server on port {port} answers as instance {health.instance_id!r}, not as the one it was started as.",
@@ -102,9 +120,7 @@ def _stranger(port: int, process: subprocess.Popen[bytes], health: Health, log: 
     return taken(port, "answers for")
 
 
-def wait_until_healthy(
-    process: subprocess.Popen[bytes], url: str, port: int, *, instance: str, deadline: float, log: Path
-) -> Health:
+def wait_until_healthy(process: Process, url: str, port: int, *, instance: str, deadline: float, log: Path) -> Health:
     """Wait for a started server's own ``/health``.
 
     Args:
@@ -129,7 +145,7 @@ def wait_until_healthy(
         if (status := process.poll()) is not None:
             if status == PortTaken.exit_code and owner_of(port) is not None:
                 raise taken(port)  # somebody was faster; the server says so by its exit code
-            raise _unhealthy(f"The server {_exit_text(status)} before it was ready.", log)
+            raise _unhealthy(f"The server {_exit_text(status)} before it was ready.", log, status)
         left = until - time.monotonic()
         if left <= 0:
             raise _unhealthy(f"The server was not ready after {deadline:g} s; its last answer was {last}.", log)
@@ -188,8 +204,7 @@ def running(
     if port and not is_free(host, port):
         raise taken(port)
     chosen = port or free_port(host)
-    address = EVERYWHERE.get(host, host)
-    url = f"http://{f'[{address}]' if ':' in address else address}:{chosen}"
+    url = url_of(host, chosen)
     instance = secrets.token_hex(16)
     with tempfile.TemporaryDirectory(prefix="lading-run-", ignore_cleanup_errors=True) as scratch:
         sink = log or Path(scratch) / "server.log"

@@ -110,6 +110,7 @@ class App(Record):
         python: Versions of Python that may freeze it.
         spec: The PyInstaller spec.
         hooks: A folder of PyInstaller hooks.
+        library_hooks: Further such folders, of libraries that are imported from an import root and not installed.
         requirements: Direct requirements (a ``.in`` file), the closure of which may be in the tree.
         freeze_lock: Hash lock of PyInstaller itself.
         default_toolkit: The toolkit of a CUDA build unless another is named.
@@ -137,6 +138,7 @@ class App(Record):
     python: PythonRange = ">=3.11,<3.14"
     spec: RelPath = "build/server.spec"
     hooks: RelPath = "build/hooks"
+    library_hooks: tuple[RelPath, ...] = ()
     requirements: RelPath
     freeze_lock: RelPath
     default_toolkit: Name | None = None

@@ -83,6 +83,8 @@ def _path_problems(project: Project, document: Document) -> Iterator[Problem]:
     for key, relative in files.items():
         yield from path_problems(project.root, document, (key,), relative, wanted="a file")
     yield from path_problems(project.root, document, ("hooks",), app.hooks, wanted="a folder")
+    for number, relative in enumerate(app.library_hooks):
+        yield from path_problems(project.root, document, ("library_hooks", number), relative, wanted="a folder")
     for number, relative in enumerate(app.import_roots):
         yield from path_problems(project.root, document, ("import_roots", number), relative, wanted="a folder")
     for number, data in enumerate(app.data):

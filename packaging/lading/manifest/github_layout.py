@@ -36,6 +36,11 @@ BODY_LIMIT = 125_000  # characters of a release's text
 
 _REPOSITORY = re.compile(r"^[A-Za-z0-9][A-Za-z0-9-]*/[\w.-]+$")
 _PLATFORMS = "|".join(map(re.escape, get_args(Platform)))
+_VERSION, _LABEL = r"\d+\.\d+\.\d+[a-z0-9.-]*", r"[a-z0-9-]+-v\d+"
+_OUR_TAG = re.compile(
+    rf"[a-z][a-z0-9_-]*-(?:core-{_VERSION}-[a-z][a-z0-9_-]*-(?:{_PLATFORMS})"
+    rf"|libs-{_LABEL}-(?:{_PLATFORMS})(?:-from-{_LABEL})?)"
+)
 _KEPT_NAME = re.compile(r"^[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?$")  # GitHub renames what has anything else
 
 
@@ -65,6 +70,11 @@ def asset_place(path: str) -> AssetPlace | None:
     asset = name.removesuffix(".sha256")
     own = component == "libs" and asset.endswith(".patch")
     return AssetPlace(tag=asset.removesuffix(".patch") if own else match[1], name=name)
+
+
+def is_our_tag(tag: str) -> bool:
+    """Whether a tag is one that :func:`asset_place` gives."""
+    return _OUR_TAG.fullmatch(tag) is not None
 
 
 def keeps_its_name(name: str) -> bool:

@@ -10,11 +10,14 @@ from lading.manifest.release import ComponentRecord, Release
 
 METADATA = "metadata"  # TUF metadata
 TARGETS = "targets"  # TUF targets, under their digests (consistent snapshots)
+ASSETS = "assets"  # archives, indexes, patches, records
+CHANNELS, RELEASES = "channels", "releases"  # among the TUF target paths
+RETIRED = "retired.json"  # the TUF target that says what was taken off a short while ago
 
 
 def asset_folder(component: ComponentRecord) -> str:
     """``assets/core/0.1.0`` or ``assets/libs/cu126-v1``: libs lie once under their label, for all releases."""
-    return f"assets/{component.component}/{component.version}"
+    return f"{ASSETS}/{component.component}/{component.version}"
 
 
 def asset_path(component: ComponentRecord, name: str) -> str:
@@ -24,12 +27,12 @@ def asset_path(component: ComponentRecord, name: str) -> str:
 
 def release_target(release: Release, name: str) -> str:
     """The TUF target path of a release manifest called ``name``."""
-    return f"releases/{release.app}/{release.version}/{name}"
+    return f"{RELEASES}/{release.app}/{release.version}/{name}"
 
 
 def channel_target(app: str, channel: str) -> str:
     """The TUF target path of a channel's index."""
-    return f"channels/{app}/{channel}.json"
+    return f"{CHANNELS}/{app}/{channel}.json"
 
 
 def stored_target(path: str, sha256: str) -> str:

@@ -202,26 +202,3 @@ class Release(Record):
     def component(self, name: Component) -> ComponentRecord | None:
         """The component of that name, or none."""
         return next((component for component in self.components if component.component == name), None)
-
-
-class ChannelEntry(Record):
-    """One release in a channel.
-
-    Attributes:
-        version, platform, flavor: Which release.
-        target: The release manifest's TUF target path.
-    """
-
-    version: Version
-    platform: Platform
-    flavor: Name
-    target: RelPath
-
-
-class Channel(Record):
-    """The channel index, a TUF target: the releases of a channel, newest first."""
-
-    schema_: Literal["lading/channel/1"] = Field(default="lading/channel/1", alias="schema")
-    app: Name
-    channel: Name
-    releases: tuple[ChannelEntry, ...]

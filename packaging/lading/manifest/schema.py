@@ -16,10 +16,11 @@ from pydantic import JsonValue
 from lading.manifest.app import App
 from lading.manifest.base import Record
 from lading.manifest.buildinfo import BuildInfo
+from lading.manifest.channel import Channel, Retired
 from lading.manifest.destination import Destinations
 from lading.manifest.index import Index
 from lading.manifest.patchfile import PatchHeader
-from lading.manifest.release import Channel, ComponentRecord, Release
+from lading.manifest.release import ComponentRecord, Release
 from lading.manifest.toolkit import Toolkit
 
 SCHEMAS: Mapping[str, type[Record]] = {
@@ -30,6 +31,7 @@ SCHEMAS: Mapping[str, type[Record]] = {
     "component": ComponentRecord,
     "index": Index,
     "channel": Channel,
+    "retired": Retired,
     "buildinfo": BuildInfo,
     "patch": PatchHeader,
 }

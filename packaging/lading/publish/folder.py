@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -17,11 +18,13 @@ from filelock import FileLock, Timeout
 
 from lading.atomic import as_host_error, fsync_folder, write_atomic
 from lading.digest import sha256_file, sha256_stream
-from lading.errors import Busy, DigestMismatch, ToolMissing
+from lading.errors import Busy, ConfigError, DigestMismatch, ToolMissing
 from lading.manifest.destination import S3Destination as S3Manifest
+from lading.manifest.layout import ASSETS
 from lading.manifest.names import checksum_name
 from lading.manifest.project import load_project
-from lading.publish.destination import Destination, Stored
+from lading.publish.destination import Destination, Listed, Sized, Stored
+from lading.publish.limits import check_sizes
 
 LOCK = ".lading-publish.lock"
 READABLE = 0o644
@@ -33,11 +36,13 @@ class FolderDestination:
     Args:
         folder: The repository's base; made if need be.
         name: For messages.
+        asset_limit: Bytes of the largest object; none for any size.
     """
 
-    def __init__(self, folder: Path, *, name: str = "folder") -> None:
+    def __init__(self, folder: Path, *, name: str = "folder", asset_limit: int | None = None) -> None:
         self.folder = folder
         self._name = name
+        self._asset_limit = asset_limit
 
     @property
     def name(self) -> str:
@@ -58,7 +63,7 @@ class FolderDestination:
                 todo="Wait for the other one, then run the same command again: what is there is not published twice.",
             ) from error
         except OSError as error:
-            raise as_host_error(error, f"publishing to {self.folder}") from error
+            raise self._refusal(error, f"publishing to {self.folder}") from error
 
     def stat(self, path: str) -> Stored | None:
         """What lies under a path.
@@ -78,9 +83,49 @@ class FolderDestination:
             return (self.folder / path).read_bytes()
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise self._refusal(error, f"reading {path}") from error
 
-    def put_file(self, path: str, source: Path, stored: Stored, advance: Callable[[int], None]) -> None:
+    def _refusal(self, error: OSError, doing: str) -> Exception:
+        if isinstance(error, (FileExistsError, NotADirectoryError)):
+            return ConfigError(
+                f"{self.folder} cannot be used as a destination: {error.strerror}.",
+                usually="There is a file where the folder, or one above it, should be.",
+                todo="Correct the path, or move the file away.",
+            )
+        return as_host_error(error, doing)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def get_file(self, path: str, target: Path) -> Stored | None:
+        """Copy an object into a file, and say what it is."""
+        try:
+            shutil.copyfile(self.folder / path, target)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise as_host_error(error, f"reading {path}") from error
+        return Stored(size=target.stat().st_size, sha256=sha256_file(target))
+
+    def begun(self, path: str, stored: Stored) -> int:  # noqa: ARG002 (the protocol's names)
+        """Nothing: a copy that was broken off is removed."""
+        return 0
+
+    def check(self, objects: Sequence[Sized]) -> None:
+        """Refuse what is larger than the manifest says; a folder by itself takes all."""
+        if self._asset_limit is not None:
+            check_sizes(objects, self._asset_limit, self.name)
+
+    def calls(self, objects: Sequence[Sized], files: Sequence[str]) -> Mapping[str, int]:
+        """Links or copies, and files written."""
+        return {"link or copy": len(objects), "write": len(files)}
+
+    def put_file(self, path: str, source: Path, stored: Stored, advance: Callable[[int], None]) -> int:
         """Link or copy a file under a temporary name, verify it, then rename it into place.
+
+        Returns:
+            Bytes that were copied: none of a file that could be linked.
 
         Raises:
             DigestMismatch: The bytes are not the given ones; the destination is unchanged.
@@ -90,7 +135,7 @@ class FolderDestination:
         try:
             final.parent.mkdir(parents=True, exist_ok=True)
             with _temporary_beside(final) as temporary:
-                found = _take(source, temporary, advance)
+                found, linked = _take(source, temporary, advance)
                 if found != stored:
                     raise DigestMismatch(
                         f"{source} has {found.size} bytes with SHA-256 {found.sha256}; "
@@ -102,10 +147,53 @@ class FolderDestination:
                 fsync_folder(final.parent)
         except OSError as error:
             raise as_host_error(error, f"publishing {path}") from error
+        return 0 if linked else stored.size
 
-    def put_bytes(self, path: str, data: bytes) -> None:
+    def put_bytes(self, path: str, data: bytes) -> int:
         """Write a small object atomically."""
         write_atomic(self.folder / path, data, mode=READABLE)
+        return len(data)
+
+    def lies_at(self, path: str) -> str:
+        """Each asset is a file of its own."""
+        return path
+
+    def listing(self) -> Sequence[Listed]:
+        """All files below ``assets``, with what a killed publisher left among them; links are not followed."""
+        now = time.time()
+        found = []
+        try:
+            for folder, _, names in os.walk(self.folder / ASSETS, onerror=_raise):
+                for file in (Path(folder, name) for name in names):
+                    fact = file.lstat()
+                    name = file.relative_to(self.folder).as_posix()
+                    found.append(Listed(name=name, size=fact.st_size, age=now - fact.st_mtime))
+        except FileNotFoundError:  # nothing was published there yet
+            return []
+        except OSError as error:
+            raise as_host_error(error, f"listing {self.folder}") from error
+        return sorted(found, key=lambda item: item.name)
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Delete files, and folders that are empty then.
+
+        Raises:
+            AccessDenied: The system refuses, because a file is open (Windows) or the folder may only be read.
+        """
+        assets = self.folder / ASSETS
+        for name in names:
+            file = self.folder / name
+            if assets not in file.parents or ".." in file.parts:
+                message = f"{name} is no asset"
+                raise RuntimeError(message)
+            try:
+                file.unlink(missing_ok=True)
+                for parent in file.parents:
+                    if parent == assets or not parent.is_dir() or any(parent.iterdir()):
+                        break
+                    parent.rmdir()
+            except OSError as error:
+                raise as_host_error(error, f"deleting {file}") from error
 
 
 def open_destination(text: str, project: Path) -> Destination:
@@ -133,7 +221,7 @@ def open_destination(text: str, project: Path) -> Destination:
         from lading.publish.github import open_github  # noqa: PLC0415 (a folder needs none of it)
 
         return open_github(record, name=text)
-    return FolderDestination(project / record.path, name=text)
+    return FolderDestination(project / record.path, name=text, asset_limit=record.asset_limit)
 
 
 def _open_bucket(record: S3Manifest, name: str) -> Destination:
@@ -146,6 +234,11 @@ def _open_bucket(record: S3Manifest, name: str) -> Destination:
             todo="python -m pip install 'lading[s3]'",
         ) from error
     return open_s3(record, name)
+
+
+def _raise(error: OSError) -> None:
+    """What cannot be listed is not passed over."""
+    raise error
 
 
 def _recorded_digest(file: Path) -> str | None:
@@ -166,8 +259,8 @@ def _temporary_beside(final: Path) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def _take(source: Path, temporary: Path, advance: Callable[[int], None]) -> Stored:
-    """Bring a file under a temporary name, durably, and say what it is."""
+def _take(source: Path, temporary: Path, advance: Callable[[int], None]) -> tuple[Stored, bool]:
+    """Bring a file under a temporary name, durably, and say what it is and whether that took no copying."""
     linked = False
     with suppress(OSError):  # another file system, or one without hard links: copy
         os.link(source, temporary)
@@ -179,4 +272,4 @@ def _take(source: Path, temporary: Path, advance: Callable[[int], None]) -> Stor
         sha256, size = sha256_stream(stream, advance)
         if os.name == "posix":  # Windows flushes only handles that may write
             os.fsync(stream.fileno())
-    return Stored(size=size, sha256=sha256)
+    return Stored(size=size, sha256=sha256), linked

@@ -9,12 +9,13 @@ here about releases or branches.
 
 from __future__ import annotations
 
-import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from hashlib import sha256
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -25,15 +26,13 @@ from typing_extensions import override
 from lading.errors import CredentialsRefused, DestinationUnreachable, LadingError, RateLimited
 from lading.fetch.certificates import tls_context
 from lading.manifest.github_layout import GitHubRepository
+from lading.publish.attempts import LOG, Passing, Patience, persist
 from lading.publish.destination import Stored
 from lading.publish.github_errors import error_of, refusal_of
 from lading.publish.github_limits import Budget, budget_of, pause_of, server_time
 
-LOG = logging.getLogger("lading.publish")
-LOG.addHandler(logging.NullHandler())
-
 ATTEMPTS = 5
-BACKOFF = 1.0  # seconds before the second attempt; doubled each time
+BACKOFF = 2.0  # seconds before the second attempt at the most; doubled each time
 PATIENCE = 600.0  # seconds that are waited for a rate limit in all; less than a publisher's lock is good for
 PAGE = 100  # entries of a list at once, the most there are
 BLOCK = 2**20  # bytes sent or received at once
@@ -88,7 +87,7 @@ class GitHubApi:
         self._base = f"{(api or repository.api).rstrip('/')}/repos/{repository.name}"
         self._token = token
         self._sleep = sleep
-        self._patience = patience
+        self._limit_patience = patience
         self._now: float | None = None
 
     @property
@@ -183,12 +182,18 @@ class GitHubApi:
 
         return self._answer(build, doing, again=False)
 
-    def digest(self, path: str, *, doing: str) -> Stored:
-        """Download an asset to find out what it is; for those whose digest the host does not know."""
+    def digest(self, path: str, *, doing: str, target: Path | None = None) -> Stored:
+        """Download an asset and say what it is.
+
+        Args:
+            path: The asset's, below the repository.
+            doing: What for, for messages.
+            target: A file that gets its bytes.
+        """
 
         def attempt() -> Stored:
             try:
-                return self._digest(path, doing)
+                return self._digest(path, doing, target or Path(os.devnull))
             except httpx.TransportError as error:
                 raise self._unanswered(doing, _why(error)) from error
 
@@ -207,18 +212,8 @@ class GitHubApi:
         Raises:
             Unanswered: It never happened, however often it was tried.
         """
-        for number in range(ATTEMPTS):
-            try:
-                return attempt()
-            except Unanswered as error:
-                LOG.info("attempt %d of %d: %s", number + 1, ATTEMPTS, error.what)
-                self._sleep(BACKOFF * 2**number)
-                found = look()
-                if found is not None:
-                    return found
-                if number + 1 == ATTEMPTS:
-                    raise
-        raise AssertionError("the last attempt returns or raises")
+        patience = Patience(attempts=ATTEMPTS, first=BACKOFF, sleep=self._sleep)
+        return persist(lambda: _may_pass(attempt), patience, look)
 
     def parsed(self, kind: type[A], answer: httpx.Response | Any) -> A:
         """Read an answer.
@@ -261,35 +256,38 @@ class GitHubApi:
         return httpx.Client(headers=headers, verify=tls_context(), timeout=TIMEOUT)
 
     def _answer(self, build: Callable[[], httpx.Request], doing: str, *, again: bool) -> httpx.Response:
-        waits, failures, waited = 0, 0, 0.0
+        if again:
+            return self.settled(lambda: self._once(build, doing), lambda: None)
+        return self._once(build, doing)
+
+    def _once(self, build: Callable[[], httpx.Request], doing: str) -> httpx.Response:
+        """One attempt; a limit is waited for, because what meets it was not carried out."""
+        waits, waited = 0, 0.0
         while True:
             self.requests += 1
             try:
                 answer = self._client.send(build())
             except httpx.TransportError as error:
-                failure = self._unanswered(doing, _why(error))
-            else:
-                self._note(answer)
-                pause = pause_of(answer.status_code, answer.headers, refusal_of(0, _loose(answer)).message, waits)
-                if pause is not None:
-                    waited += pause
-                    self._wait_for_limit(pause, waited, doing)
-                    waits += 1
-                    continue
-                if answer.status_code < _SERVER_ERROR:
-                    return answer
-                failure = self._unanswered(doing, f"{answer.status_code} {answer.reason_phrase}".rstrip())
-            failures += 1
-            if not again or failures == ATTEMPTS:
-                raise failure
-            LOG.info("attempt %d of %d: %s", failures, ATTEMPTS, failure.what)
-            self._sleep(BACKOFF * 2 ** (failures - 1))
+                raise self._unanswered(doing, _why(error)) from error
+            self._note(answer)
+            pause = pause_of(answer.status_code, answer.headers, refusal_of(0, _loose(answer)).message, waits)
+            if pause is None:
+                break
+            waited += pause
+            self._wait_for_limit(pause, waited, doing)
+            waits += 1
+        if answer.status_code >= _SERVER_ERROR:
+            raise self._unanswered(doing, f"{answer.status_code} {answer.reason_phrase}".rstrip())
+        return answer
 
-    def _digest(self, path: str, doing: str) -> Stored:
+    def _digest(self, path: str, doing: str, target: Path) -> Stored:
         self.requests += 1
         digest, size = sha256(), 0
         headers = {"Accept": "application/octet-stream"}
-        with self._client.stream("GET", f"{self._base}{path}", headers=headers, follow_redirects=True) as answer:
+        with (
+            target.open("wb") as file,
+            self._client.stream("GET", f"{self._base}{path}", headers=headers, follow_redirects=True) as answer,
+        ):
             if answer.status_code >= _SERVER_ERROR:
                 raise self._unanswered(doing, f"{answer.status_code} {answer.reason_phrase}".rstrip())
             if answer.status_code not in _OK:
@@ -297,6 +295,7 @@ class GitHubApi:
                 raise self.refused(answer, doing, writing=False)
             for block in answer.iter_raw(BLOCK):
                 digest.update(block)
+                file.write(block)
                 size += len(block)
         return Stored(size=size, sha256=digest.hexdigest())
 
@@ -306,7 +305,7 @@ class GitHubApi:
 
     def _wait_for_limit(self, pause: float, waited: float, doing: str) -> None:
         left = f" ({self.budget})" if self.budget else ""
-        if waited > self._patience:
+        if waited > self._limit_patience:
             raise RateLimited(
                 f"{self.repository.page} wants us to wait {pause:.0f} s before {doing}{left}.",
                 usually="Many requests were made with this token within the last hour, perhaps by other jobs.",
@@ -328,6 +327,13 @@ class GitHubApi:
             usually="The API's address is wrong, or a proxy answers in its place.",
             todo="Check `api` in the destination's manifest.",
         )
+
+
+def _may_pass(attempt: Callable[[], T]) -> T:
+    try:
+        return attempt()
+    except Unanswered as error:
+        raise Passing(error) from error
 
 
 def _why(error: httpx.TransportError) -> str:

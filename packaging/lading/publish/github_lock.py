@@ -25,7 +25,8 @@ import psutil
 from lading.errors import Busy, FormatInvalid, LadingError
 from lading.manifest.base import Record, canonical_json, read_record
 from lading.manifest.github_layout import LOCK_BRANCH
-from lading.publish.github_api import LOG, GitHubApi
+from lading.publish.attempts import LOG
+from lading.publish.github_api import GitHubApi
 from lading.publish.github_branch import (
     BLOB,
     FILE,

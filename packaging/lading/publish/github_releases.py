@@ -4,21 +4,26 @@ Invariants:
     * A published release is never changed: no asset is added, replaced or deleted.
     * A draft is published after its assets were listed again and every one has the right name, size and digest.
     * An asset that is there with the right bytes is not sent again, whoever sent it and whatever became of the answer.
-    * Only drafts that carry our mark are changed or deleted.
+    * Only drafts that carry our mark are changed or deleted; and of published releases, only whole ones are deleted
+      that carry it and have a name that we give.
 
 Drafts are found in the list of releases: GitHub hides them from a search by tag, and allows several of one tag.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
+from math import inf
+from pathlib import Path
 
 from lading.errors import AssetTooLarge, ConfigError, DigestMismatch, NameForbidden, ReleaseTaken, Unavailable
-from lading.manifest.github_layout import ASSET_LIMIT, ASSETS_LIMIT, BODY_LIMIT, AssetPlace, keeps_its_name
-from lading.publish.destination import Stored
+from lading.manifest.github_layout import ASSETS_LIMIT, BODY_LIMIT, AssetPlace, is_our_tag, keeps_its_name
+from lading.publish.destination import Listed, Stored
 from lading.publish.github_api import Answer, GitHubApi, Unanswered
 from lading.publish.github_errors import NOT_FOUND, UNPROCESSABLE, error_of, refusal_of
+from lading.publish.limits import check_count, too_many
 
 MARK = "<!-- made by lading -->"  # in the text of every release that we make
 CREATED = 201
@@ -43,6 +48,19 @@ class ReleaseAnswer(Answer):
     draft: bool
     upload_url: str
     body: str | None = None
+    published_at: datetime | None = None
+    assets: tuple[AssetAnswer, ...] = ()
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether we made it."""
+        return MARK in (self.body or "") and is_our_tag(self.tag_name)
+
+
+class TagAnswer(Answer):
+    """A tag, as a reference: ``refs/tags/NAME``."""
+
+    ref: str
 
 
 @dataclass(kw_only=True)
@@ -75,7 +93,7 @@ class Releases:
         self._notes = notes
         self._published: dict[str, ReleaseAnswer] = {}
         self._drafts: dict[str, list[ReleaseAnswer]] = {}
-        self._assets: dict[str, dict[str, AssetAnswer]] = {}
+        self._assets: dict[int, dict[str, AssetAnswer]] = {}
         self._open: dict[str, _Draft] = {}
         self._read_back: dict[int, Stored] = {}  # by the asset's id, which no other asset ever gets
 
@@ -98,13 +116,23 @@ class Releases:
 
     def stat(self, place: AssetPlace) -> Stored | None:
         """What a published release has; a draft's assets are not published, whatever they are."""
-        release = self._published.get(place.tag)
-        if release is None:
+        asset = self._published_asset(place)
+        return None if asset is None else self._stored(asset)
+
+    def fetch(self, place: AssetPlace, target: Path) -> Stored | None:
+        """Download a published asset into a file."""
+        asset = self._published_asset(place)
+        if asset is None:
             return None
-        if place.tag not in self._assets:
-            self._assets[place.tag] = self._list(release)
-        asset = self._assets[place.tag].get(place.name)
-        return None if asset is None or asset.state != "uploaded" else self._stored(asset)
+        return self._api.digest(f"/releases/assets/{asset.id}", doing=f"reading {asset.name}", target=target)
+
+    def is_drafted(self, place: AssetPlace, stored: Stored) -> bool:
+        """Whether an asset lies in a draft of ours already."""
+        drafts = sorted(self._drafts.get(place.tag, ()), key=lambda release: release.id)
+        if not drafts or MARK not in (drafts[0].body or ""):
+            return False
+        asset = self._listed(drafts[0]).get(place.name)
+        return asset is not None and self._is(asset, stored)
 
     def put(self, place: AssetPlace, stored: Stored, blocks: Blocks) -> bool:
         """Bring an asset into its release's draft.
@@ -119,11 +147,11 @@ class Releases:
 
         Raises:
             ReleaseTaken: The release is published without it.
-            AssetTooLarge, NameForbidden: GitHub would not take it.
+            AssetTooLarge, NameForbidden: GitHub does not take it.
             DigestMismatch: GitHub stored something else.
         """
         draft = self._draft(place.tag)
-        _check_takes(place.name, stored, {*draft.assets, *draft.wanted})
+        check_release(place.tag, {*draft.assets, *draft.wanted, place.name})
         there = self._is_there(draft, place.name, stored)
         if not there:
             self._send(draft, place.name, stored, blocks)
@@ -149,6 +177,45 @@ class Releases:
             del self._open[tag]
             self._published[tag] = draft.release
         return tuple(tags)
+
+    # -- giving back
+
+    def listing(self) -> tuple[Listed, ...]:
+        """Our published releases; also the tags of releases that were deleted by a run that was killed then."""
+        now = self._api.now
+        published = [release for release in self._published.values() if release.is_ours]
+        tags = {release.tag_name for group in (published, *self._drafts.values()) for release in group}
+        answers = self._api.listed(TagAnswer, "/git/matching-refs/tags", doing="listing the tags")
+        alone = {answer.ref.removeprefix("refs/tags/") for answer in answers} - tags - self._published.keys()
+        return (
+            *(
+                Listed(
+                    name=release.tag_name,
+                    size=sum(asset.size for asset in release.assets),
+                    age=now - release.published_at.timestamp() if release.published_at else 0.0,
+                )
+                for release in published
+            ),
+            *(Listed(name=tag, size=0, age=inf) for tag in sorted(alone) if is_our_tag(tag)),
+        )
+
+    def remove(self, tag: str) -> None:
+        """Delete a release of ours and its tag.
+
+        The release goes first: as long as an immutable one is there, its tag is locked. GitHub never lets the tag of
+        such a release be used again.
+        """
+        release = self._published.get(tag)
+        if not is_our_tag(tag) or (release is not None and not release.is_ours):
+            message = f"{tag} is no release of ours"
+            raise RuntimeError(message)
+        if release is not None:
+            path, doing = f"/releases/{release.id}", f"deleting the release {tag}"
+            self._api.call("DELETE", path, doing=doing, also=frozenset({NOT_FOUND}))
+            del self._published[tag]
+            self._assets.pop(release.id, None)
+        gone = frozenset({NOT_FOUND, UNPROCESSABLE})
+        self._api.call("DELETE", f"/git/refs/tags/{tag}", doing=f"deleting the tag {tag}", also=gone)
 
     # -- drafts
 
@@ -208,8 +275,11 @@ class Releases:
                 also=frozenset({UNPROCESSABLE}),
             )  # fmt: skip
             if answer.status_code == UNPROCESSABLE:
-                if refusal_of(UNPROCESSABLE, answer.json()).has("already_exists"):
+                refusal = refusal_of(UNPROCESSABLE, answer.json())
+                if refusal.has("already_exists"):
                     raise _taken(release.tag_name, self._api)
+                if "used by an immutable release" in refusal.said:
+                    raise _spent(release.tag_name, self._api)
                 raise self._api.refused(answer, doing, writing=True)
             return self._api.parsed(ReleaseAnswer, answer)
 
@@ -230,6 +300,17 @@ class Releases:
                 self._api.call("DELETE", f"/releases/{other.id}", doing=doing, also=frozenset({NOT_FOUND}))
 
     # -- assets
+
+    def _published_asset(self, place: AssetPlace) -> AssetAnswer | None:
+        release = self._published.get(place.tag)
+        asset = None if release is None else self._listed(release).get(place.name)
+        return asset if asset is not None and asset.state == "uploaded" else None
+
+    def _listed(self, release: ReleaseAnswer) -> dict[str, AssetAnswer]:
+        """The assets of a release that nobody changes meanwhile; asked for once."""
+        if release.id not in self._assets:
+            self._assets[release.id] = self._list(release)
+        return self._assets[release.id]
 
     def _list(self, release: ReleaseAnswer) -> dict[str, AssetAnswer]:
         doing = f"listing the assets of {release.tag_name}"
@@ -288,7 +369,7 @@ class Releases:
         if refusal.has("already_exists"):  # somebody sent it in between, or an answer got lost: look, then decide
             return Unanswered(f"{self._api.repository.page} has an asset {name} that was not there a moment ago.")
         if refusal.has("file_count") or "file_count" in refusal.said:
-            return _too_many(name)
+            return too_many(f"A GitHub release takes at most {ASSETS_LIMIT:,} assets; it is full before {name}.")
         if "size must be less" in refusal.said:
             return _too_large(name, refusal.said)
         if "immutable" in refusal.said.lower():
@@ -329,17 +410,25 @@ def release_text(tag: str, notes: str = "") -> str:
     return f"{about}\n{notes}" if notes else about
 
 
-def _check_takes(name: str, stored: Stored, names: set[str]) -> None:
-    if stored.size > ASSET_LIMIT:
-        raise _too_large(name, f"it has {stored.size} bytes, GitHub takes {ASSET_LIMIT}")
-    if name not in names and len(names) >= ASSETS_LIMIT:
-        raise _too_many(name)
-    if not keeps_its_name(name):
-        raise NameForbidden(
-            f"GitHub would store {name!r} under another name.",
-            usually="The name has characters other than letters, digits, '-', '_' and inner dots.",
-            todo="Rename the app or the version.",
-        )
+def check_release(tag: str, names: Collection[str]) -> None:
+    """Refuse what GitHub would not take into one release.
+
+    Args:
+        tag: The release's.
+        names: Of all its assets.
+
+    Raises:
+        AssetTooLarge: There are too many.
+        NameForbidden: GitHub would store one under another name.
+    """
+    check_count(len(names), ASSETS_LIMIT, f"A GitHub release ({tag})")
+    for name in names:
+        if not keeps_its_name(name):
+            raise NameForbidden(
+                f"GitHub would store {name!r} under another name.",
+                usually="The name has characters other than letters, digits, '-', '_' and inner dots.",
+                todo="Rename the app or the version.",
+            )
 
 
 def _too_large(name: str, why: str) -> AssetTooLarge:
@@ -350,19 +439,19 @@ def _too_large(name: str, why: str) -> AssetTooLarge:
     )
 
 
-def _too_many(name: str) -> AssetTooLarge:
-    return AssetTooLarge(
-        f"{name} does not fit: a GitHub release has at most {ASSETS_LIMIT} assets.",
-        usually="The volumes are very small.",
-        todo="Raise `asset_limit` of the destination, pack again, then publish.",
-    )
-
-
 def _taken(name: str, api: GitHubApi) -> ReleaseTaken:
     return ReleaseTaken(
         f"{api.repository.page} has published another release for {name} meanwhile.",
         usually="Two jobs publish the same version at the same time.",
         todo="Run the same command again: the same bytes are not sent twice, other bytes are refused.",
+    )
+
+
+def _spent(tag: str, api: GitHubApi) -> ReleaseTaken:
+    return ReleaseTaken(
+        f"{api.repository.page} had an immutable release {tag} that was deleted: GitHub never takes that tag again.",
+        usually="`lading prune` made room, and the same version or libs label is published once more.",
+        todo="Raise the version, or the libs label; what nobody uses any more of the draft can be deleted there.",
     )
 
 

@@ -7,6 +7,7 @@ Invariants:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,8 @@ class PackedObject:
         path: Where it belongs in the repository.
         size, sha256: What its bytes must be.
         component: The component that it belongs to.
-        source: Its file in the packed folder; it need not exist when the destination has the object already.
+        source: Its file in the packed folder; it need not exist when a destination has the object already. None of an
+            object of an earlier release, whose packed folder is gone.
         data: Its bytes, for the small ones that follow from the release itself.
     """
 
@@ -74,13 +76,25 @@ def read_packed(folder: Path, release_file: Path) -> Packed:
     if data != canonical_json(release):
         raise _incomplete(f"{release_file} is not in canonical form")
     name = release_name(release.app, release.version, release.flavor, release.platform)
+    objects = release_objects(release, folder)
+    _check_beside(folder, objects)
+    return Packed(release=release, data=data, target=release_target(release, name), objects=objects)
+
+
+def release_objects(release: Release, folder: Path | None = None) -> tuple[PackedObject, ...]:
+    """Everything that must be at a destination before a release may be seen, in the order in which it is published.
+
+    Args:
+        release: The release.
+        folder: Where its files lie, if they are at hand.
+    """
     objects: list[PackedObject] = []
     for component in release.components:
         patches = [patch.asset for patch in release.patches if patch.component == component.component]
         for asset in (*component.volumes, component.index, *patches):
             objects += _with_checksum(folder, component, asset)
-        objects += _record_objects(folder, component)
-    return Packed(release=release, data=data, target=release_target(release, name), objects=tuple(objects))
+        objects += _record_objects(component)
+    return tuple(objects)
 
 
 def release_files(folder: Path) -> tuple[Path, ...]:
@@ -95,15 +109,23 @@ def release_files(folder: Path) -> tuple[Path, ...]:
     return found
 
 
-def _with_checksum(folder: Path, component: ComponentRecord, asset: Asset) -> list[PackedObject]:
-    line = asset.checksum_line
-    beside = folder / checksum_name(asset.name)
-    if beside.exists() and beside.read_bytes() != line:
+def _check_beside(folder: Path, objects: Iterable[PackedObject]) -> None:
+    """Compare the small files that follow from the release with those that were packed, as far as they are there."""
+    for item in objects:
+        beside = folder / item.path.rpartition("/")[2]
+        if item.data is None or not beside.exists() or (found := beside.read_bytes()) == item.data:
+            continue
+        if not beside.name.endswith(checksum_name("")):
+            raise _incomplete(f"{beside} is not the component that the release manifest describes")
+        wanted = item.data.decode().split(" ")[0]
         raise DigestMismatch(
-            f"{beside} says {beside.read_text(errors='replace').split(' ')[0]!r}, the release says {asset.sha256}.",
+            f"{beside} says {found.decode(errors='replace').split(' ')[0]!r}, the release says {wanted}.",
             usually="The folder holds parts of two packings.",
             todo="Pack again into an empty folder.",
         )
+
+
+def _with_checksum(folder: Path | None, component: ComponentRecord, asset: Asset) -> list[PackedObject]:
     path = asset_path(component, asset.name)
     return [
         PackedObject(
@@ -111,22 +133,18 @@ def _with_checksum(folder: Path, component: ComponentRecord, asset: Asset) -> li
             size=asset.size,
             sha256=asset.sha256,
             component=component.component,
-            source=folder / asset.name,
+            source=None if folder is None else folder / asset.name,
         ),
-        _small(component, checksum_name(path), line),
+        _small(component, checksum_name(path), asset.checksum_line),
     ]
 
 
-def _record_objects(folder: Path, component: ComponentRecord) -> list[PackedObject]:
-    archive = component.volumes[0].name.removesuffix(".001")
-    name = component_name(archive)
+def _record_objects(component: ComponentRecord) -> list[PackedObject]:
+    name = component_name(component.volumes[0].name.removesuffix(".001"))
     data = canonical_json(component)
-    beside = folder / name
-    if beside.exists() and beside.read_bytes() != data:
-        raise _incomplete(f"{beside} is not the component that the release manifest describes")
-    asset = Asset(name=name, size=len(data), sha256=sha256_bytes(data))
     path = asset_path(component, name)
-    return [_small(component, checksum_name(path), asset.checksum_line), _small(component, path, data)]
+    line = Asset(name=name, size=len(data), sha256=sha256_bytes(data)).checksum_line
+    return [_small(component, checksum_name(path), line), _small(component, path, data)]
 
 
 def _small(component: ComponentRecord, path: str, data: bytes) -> PackedObject:

@@ -4,18 +4,17 @@ Rules:
     1. An object that is there with the same bytes is left alone.
     2. An object that is there with other bytes stops everything before the first byte is sent: a version and a label
        name one content for ever.
-    3. An object that is neither there nor in the packed folder stops everything as well.
+    3. An object that is neither there nor in the packed folder is taken from another destination that has it; when
+       there is none, that stops everything as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from packaging.version import Version
-
 from lading.errors import FormatInvalid, LabelTaken, ReleaseTaken
-from lading.manifest.release import Channel, ChannelEntry, Release
+from lading.manifest.release import Release
 from lading.publish.destination import Stored
 from lading.publish.packed import Packed, PackedObject
 
@@ -27,10 +26,12 @@ class PublishPlan:
     Attributes:
         upload: Objects to send, in order.
         skip: Objects that are there.
+        absent: Objects that are neither there nor at hand.
     """
 
     upload: tuple[PackedObject, ...]
     skip: tuple[PackedObject, ...]
+    absent: tuple[PackedObject, ...]
 
 
 def plan_objects(packed: Packed, there: Mapping[str, Stored]) -> PublishPlan:
@@ -45,26 +46,31 @@ def plan_objects(packed: Packed, there: Mapping[str, Stored]) -> PublishPlan:
 
     Raises:
         LabelTaken, ReleaseTaken: Rule 2.
-        FormatInvalid: Rule 3.
     """
     upload: list[PackedObject] = []
     skip: list[PackedObject] = []
+    absent: list[PackedObject] = []
     for item in packed.objects:
         found = there.get(item.path)
         if found is None:
-            upload.append(item)
+            at_hand = item.data is not None or (item.source is not None and item.source.is_file())
+            (upload if at_hand else absent).append(item)
         elif (found.size, found.sha256) == (item.size, item.sha256):
             skip.append(item)
         else:
             raise taken(packed.release, item, found)
-    absent = [item for item in upload if item.source is not None and not item.source.is_file()]
-    if absent:
-        raise FormatInvalid(
-            f"{len(absent)} of the release's files are neither packed nor published, first {absent[0].source}.",
-            usually="Packing was interrupted, or a libs label was packed elsewhere and never published here.",
-            todo="Pack again, then publish.",
-        )
-    return PublishPlan(upload=tuple(upload), skip=tuple(skip))
+    return PublishPlan(upload=tuple(upload), skip=tuple(skip), absent=tuple(absent))
+
+
+def nowhere(release: Release, absent: Sequence[PackedObject]) -> FormatInvalid:
+    """The error for rule 3."""
+    first = absent[0].source or absent[0].path
+    return FormatInvalid(
+        f"{len(absent)} files of {release.app} {release.version} ({release.flavor}, {release.platform}) are neither "
+        f"packed nor published, first {first}.",
+        usually="Packing was interrupted, or a libs label was packed elsewhere and never published here.",
+        todo="Pack again, then publish.",
+    )
 
 
 def taken(release: Release, item: PackedObject, found: Stored) -> ReleaseTaken | LabelTaken:
@@ -88,16 +94,3 @@ def release_taken(release: Release, detail: str) -> ReleaseTaken:
         usually="The program was built again under a version that is already published.",
         todo="Raise the version, build and publish again.",
     )
-
-
-def with_release(channel: Channel, release: Release, target: str) -> Channel:
-    """A channel with one more release, newest first; the same channel when it has the release already."""
-    entry = ChannelEntry(version=release.version, platform=release.platform, flavor=release.flavor, target=target)
-    entries = {(e.version, e.platform, e.flavor): e for e in (*channel.releases, entry)}
-    return Channel(app=channel.app, channel=channel.channel, releases=newest_first(entries.values()))
-
-
-def newest_first(entries: Iterable[ChannelEntry]) -> tuple[ChannelEntry, ...]:
-    """Order by version, the newest first, then by platform and flavor."""
-    named = sorted(entries, key=lambda entry: (entry.platform, entry.flavor))
-    return tuple(sorted(named, key=lambda entry: Version(entry.version), reverse=True))

@@ -11,7 +11,7 @@ are gone when a publication has ended well.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,20 +20,22 @@ from lading.atomic import as_host_error
 from lading.digest import sha256_bytes
 from lading.errors import Busy, DigestMismatch, ObjectTaken
 from lading.manifest.destination import S3Destination as Manifest
-from lading.manifest.layout import METADATA
+from lading.manifest.layout import ASSETS, METADATA
 from lading.publish.attempts import Patience, persist
-from lading.publish.destination import Stored
+from lading.publish.destination import Listed, Sized, Stored
 from lading.publish.headers import TIMESTAMP, Headers, headers_of
 from lading.publish.lease import TTL, Found, Lease, names
+from lading.publish.limits import check_sizes
 from lading.publish.s3_bucket import Bucket, Condition
 from lading.publish.s3_client import Settings, open_client, settings_of
 from lading.publish.s3_errors import GOES_ON, NoConditions, Precondition
 from lading.publish.s3_multipart import WORKERS, Multipart, Uploads
-from lading.publish.s3_parts import PART
+from lading.publish.s3_parts import LARGEST, PART, part_length, parts_of
 
 OURS = ".lading-publish"
 ABANDONED = 7 * 86_400.0  # seconds; R2 itself ends unfinished uploads after so long
 FIRST_CONTACT = 4  # attempts: an endpoint that is mistyped shall not be tried for minutes
+LOOKS = 20  # objects that are deleted between two looks at the lease
 _CONTROL = Headers(content_type="application/json", cache_control="no-store")
 
 
@@ -47,6 +49,7 @@ class S3Destination:
         part: Length of the parts of large objects; files up to it are sent in one request.
         workers: How many parts are sent at a time.
         ttl: Seconds after which a publisher that gave no sign is taken to be gone.
+        asset_limit: Bytes of the largest object.
     """
 
     def __init__(
@@ -58,8 +61,10 @@ class S3Destination:
         part: int = PART,
         workers: int = WORKERS,
         ttl: float = TTL,
+        asset_limit: int = LARGEST,
     ) -> None:
         self._bucket = bucket
+        self._asset_limit = min(asset_limit, LARGEST)
         self._base = f"{prefix}/" if prefix else ""
         self._name = f"{name} ({bucket.where})"
         self._part = part
@@ -104,8 +109,38 @@ class S3Destination:
             self._timestamp = "absent" if found is None else found[1]
         return None if found is None else found[0]
 
-    def put_file(self, path: str, source: Path, stored: Stored, advance: Callable[[int], None]) -> None:
+    def close(self) -> None:
+        """Let the connections go."""
+        self._bucket.close()
+
+    def get_file(self, path: str, target: Path) -> Stored | None:
+        """Write an object's bytes into a file, and say what they are."""
+        return self._bucket.fetch(self._key(path), target)
+
+    def begun(self, path: str, stored: Stored) -> int:
+        """Bytes of the parts that an earlier run left; whether they are the right ones is seen when they are used."""
+        return 0 if stored.size <= self._part else self._multipart.begun(self._key(path), stored)
+
+    def check(self, objects: Sequence[Sized]) -> None:
+        """Refuse what is larger than the manifest or the protocol allows."""
+        check_sizes(objects, self._asset_limit, self.name)
+
+    def calls(self, objects: Sequence[Sized], files: Sequence[str]) -> Mapping[str, int]:
+        """By the protocol's own names."""
+        large = [item.size for item in objects if item.size > self._part]
+        parts = sum(len(parts_of(size, part_length(size, self._part))) for size in large)
+        return {
+            "PutObject": len(objects) - len(large) + len(files),
+            "CreateMultipartUpload": len(large),
+            "UploadPart": parts,
+            "CompleteMultipartUpload": len(large),
+        }
+
+    def put_file(self, path: str, source: Path, stored: Stored, advance: Callable[[int], None]) -> int:
         """Create an object from a file: small ones in one request, large ones in parts.
+
+        Returns:
+            Bytes that were sent: without the parts that an earlier run left.
 
         Raises:
             DigestMismatch: The bytes are not the given ones; the destination is unchanged.
@@ -124,17 +159,18 @@ class S3Destination:
                     raise _not_as_packed(source, f"{len(data)} bytes with SHA-256 {sha256_bytes(data)}", stored)
                 self._create(key, data, headers_of(path))
                 advance(size)
-                return
-            found = self._multipart.put(key, source, stored, headers_of(path), advance)
+                return size
+            found, sent = self._multipart.put(key, source, stored, headers_of(path), advance)
         except Precondition:
             self._must_hold(path, stored)
-            return
+            return 0
         except OSError as error:
             raise as_host_error(error, f"publishing {path}") from error
-        if found is not None:
+        if found != stored:
             raise _not_as_packed(source, f"{found.size} bytes with SHA-256 {found.sha256}", stored)
+        return sent
 
-    def put_bytes(self, path: str, data: bytes) -> None:
+    def put_bytes(self, path: str, data: bytes) -> int:
         """Create, or for ``timestamp.json`` replace, a small object at once.
 
         Raises:
@@ -146,11 +182,39 @@ class S3Destination:
             self._lease.check()
         if path == TIMESTAMP:
             self._replace_timestamp(data)
-            return
+            return len(data)
         try:
             self._create(self._key(path), data, headers_of(path))
         except Precondition:
             self._must_hold(path, Stored(size=len(data), sha256=sha256_bytes(data)))
+            return 0
+        return len(data)
+
+    def lies_at(self, path: str) -> str:
+        """Each asset is an object of its own."""
+        return path
+
+    def listing(self) -> Sequence[Listed]:
+        """All objects below ``assets``."""
+        return [
+            Listed(name=item.key.removeprefix(self._base), size=item.size, age=item.age)
+            for item in self._bucket.listing(self._key(f"{ASSETS}/"))
+        ]
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Delete objects.
+
+        Raises:
+            Busy: Another publisher has taken over meanwhile.
+            DestinationRefuses, Unavailable, ConfigError: The host refuses; run again to go on.
+        """
+        for number, name in enumerate(names):
+            if not name.startswith(f"{ASSETS}/"):
+                message = f"{name} is no asset"
+                raise RuntimeError(message)
+            if number % LOOKS == 0:
+                self._lease.check()
+            self._bucket.delete(self._key(name))
 
     def _key(self, path: str) -> str:
         return f"{self._base}{path}"
@@ -285,7 +349,8 @@ def open_s3(
         ConfigError: The account is none, or the settings make no client.
     """
     settings = settings_of(manifest, os.environ if environment is None else environment)
-    return S3Destination(open_bucket(settings, patience=patience), settings.prefix, name=name)
+    bucket = open_bucket(settings, patience=patience)
+    return S3Destination(bucket, settings.prefix, name=name, asset_limit=manifest.asset_limit)
 
 
 def open_bucket(settings: Settings, *, workers: int = WORKERS, patience: Patience | None = None) -> Bucket:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import botocore.exceptions as native
@@ -68,10 +70,12 @@ class Listed:
 
     Attributes:
         key: Its key.
+        size: Bytes.
         age: Seconds since it was written, both by the host's clock.
     """
 
     key: str
+    size: int
     age: float
 
 
@@ -105,6 +109,10 @@ class Bucket:
         """The same bucket, tried more or less hard."""
         return Bucket(self._client, self._name, where=self.where, patience=patience, clock=self._clock)
 
+    def close(self) -> None:
+        """Let the connections go; the next call makes new ones."""
+        self._client.close()
+
     def head(self, key: str) -> Head | None:
         """What lies under a key, or none."""
 
@@ -132,6 +140,10 @@ class Bucket:
 
     def digest(self, key: str) -> Stored | None:
         """Read an object back in full and say what it is, or none."""
+        return self.fetch(key, Path(os.devnull))
+
+    def fetch(self, key: str, target: Path) -> Stored | None:
+        """Read an object in full into a file, and say what it is; none when it is not there."""
 
         def call() -> Stored | None:
             doing = f"reading {key} back"
@@ -139,9 +151,10 @@ class Bucket:
             if answer is None:
                 return None
             whole, size = hashlib.sha256(), 0
-            with closing(answer["Body"]) as body:
+            with closing(answer["Body"]) as body, target.open("wb") as file:
                 while block := self._try(doing, lambda: body.read(BLOCK)):
                     whole.update(block)
+                    file.write(block)
                     size += len(block)
             return Stored(size=size, sha256=whole.hexdigest())
 
@@ -155,7 +168,8 @@ class Bucket:
                 for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self._name, Prefix=prefix):
                     now = http_date(page["ResponseMetadata"]["HTTPHeaders"].get("date")) or self._clock()
                     for item in page.get("Contents", []):
-                        yield Listed(key=item["Key"], age=max(0.0, (now - item["LastModified"]).total_seconds()))
+                        age = max(0.0, (now - item["LastModified"]).total_seconds())
+                        yield Listed(key=item["Key"], size=item["Size"], age=age)
 
             return self._try(f"listing {prefix}", lambda: tuple(pages()))
 

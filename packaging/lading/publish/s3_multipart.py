@@ -101,6 +101,16 @@ class Uploads:
                 LOG.info("the upload of %s is gone; beginning anew", key)
         return self._begin(key, stored, part, headers), {}
 
+    def find(self, key: str, stored: Stored) -> tuple[UploadNote, Mapping[int, PartThere]] | None:
+        """The upload that can be continued and the parts that it has, or none; changes nothing."""
+        note = self._note(key)
+        if note is None or (note.key, note.size, note.sha256) != (key, stored.size, stored.sha256):
+            return None
+        try:
+            return note, self._bucket.parts(key, note.upload)
+        except UploadGone:
+            return None
+
     def _begin(self, key: str, stored: Stored, part: int, headers: Headers) -> UploadNote:
         def begun() -> str | None:
             return next(iter(self._alive(key)), None)
@@ -166,9 +176,18 @@ class Multipart:
         self._part = part
         self._workers = workers
 
+    def begun(self, key: str, stored: Stored) -> int:
+        """Bytes of the parts that an earlier run left of an object."""
+        found = self._uploads.find(key, stored)
+        if found is None:
+            return 0
+        note, there = found
+        lengths = {part.number: part.length for part in parts_of(stored.size, note.part)}
+        return sum(part.length for number, part in there.items() if lengths.get(number) == part.length)
+
     def put(
         self, key: str, source: Path, stored: Stored, headers: Headers, advance: Callable[[int], None]
-    ) -> Stored | None:
+    ) -> tuple[Stored, int]:
         """Upload a file.
 
         Args:
@@ -179,7 +198,7 @@ class Multipart:
             advance: Hears of bytes that are there.
 
         Returns:
-            None when the object is there; or what the file is, when that is not what it must be: then nothing is there.
+            What the file is, and how many bytes were sent. When that is not what it must be, nothing is there.
 
         Raises:
             Precondition: Something has appeared under the key meanwhile.
@@ -192,14 +211,14 @@ class Multipart:
         found, etags = sending.run(parts)
         if found != stored:
             self._uploads.finish(key)
-            return found
+            return found, sending.sent
         try:
             self._complete(note, etags, stored)
         except Precondition:
             self._uploads.finish(key)
             raise
         self._uploads.finish(key)
-        return None
+        return found, sending.sent
 
     def _complete(self, note: UploadNote, etags: list[str], stored: Stored) -> None:
         def arrived() -> bool | None:
@@ -245,6 +264,7 @@ class _Sending:
         self._there = there
         self._advance = advance
         self._workers = workers
+        self.sent = 0  # bytes of the parts that were not there
         self._stop = threading.Event()
         self._failure: BaseException | None = None
         self._patience = replace(bucket.patience, sleep=self._sleep)
@@ -264,6 +284,7 @@ class _Sending:
                     slots.acquire()
                     if self._stop.is_set():
                         break
+                    self.sent += part.length
                     future = pool.submit(self._send, part, md5)
                     future.add_done_callback(lambda _: slots.release())
                     etags.append(future)

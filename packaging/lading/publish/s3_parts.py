@@ -18,6 +18,7 @@ from lading.publish.destination import Stored
 MIB = 2**20
 SMALLEST_PART = 5 * MIB
 MOST_PARTS = 10_000
+LARGEST = 5_000_000_000_000  # bytes of an object: S3 takes 5 TiB, R2 a little less; both 5 GiB a part
 PART = 16 * MIB  # large enough that a request's own cost is nothing, small enough that a cut costs little
 
 

@@ -78,10 +78,15 @@ def append_to_job_page(summary: BuildSummary, environment: Mapping[str, str] = o
     Raises:
         OSError: The file cannot be written.
     """
+    return append_markdown(summary_markdown(summary), environment)
+
+
+def append_markdown(text: str, environment: Mapping[str, str] = os.environ) -> Path | None:
+    """Append a text to the job page when the CI provider gives one; see :func:`append_to_job_page`."""
     name = environment.get(SUMMARY_VARIABLE)
     if not name:
         return None
     path = Path(name)
     with path.open("a", encoding="utf-8") as stream:
-        stream.write(summary_markdown(summary))
+        stream.write(text)
     return path

@@ -35,7 +35,8 @@ from lading.pack.split import split
 from lading.progress import Progress
 from lading.publish.folder import FolderDestination
 from lading.publish.loopback import serving
-from lading.publish.publisher import PublishResult, publish
+from lading.publish.outcome import PublishResult
+from lading.publish.publisher import publish
 from lading.report.format import size as size_text
 from lading.report.summary import BuildSummary, Part, Place, Step, SummaryAsset, sizes_by_owner
 from lading.sign.keys import development_keys

@@ -76,6 +76,8 @@ class State:
         data: The bytes of each of them, exactly as they lie there.
         has: Says whether a path of the repository is used already.
         pending: Newer roots that the keys' folder has and the repository has not, in order.
+        above: Versions that the next metadata of a role must exceed beside its own, because another destination of
+            the same repository has used them.
     """
 
     root: Metadata[Root] | None
@@ -85,6 +87,7 @@ class State:
     data: Mapping[Role, bytes]
     has: Callable[[str], bool]
     pending: tuple[bytes, ...] = ()
+    above: Mapping[Role, int] = field(default_factory=dict)
 
     def versions(self) -> dict[Role, int]:
         """The version of every role that is there."""
@@ -158,6 +161,7 @@ def updated(
     lifetimes: Lifetimes | None = None,
     *,
     anew: Collection[Role] = (),
+    drop: Collection[str] = (),
 ) -> SignedUpdate:
     """Compute and sign what makes a repository hold the given targets, beside those that it has.
 
@@ -168,6 +172,7 @@ def updated(
         now: The present moment, in UTC.
         lifetimes: How long the signatures are good for.
         anew: Roles that are signed anew however fresh they are.
+        drop: TUF target paths that the repository shall have no longer; their files stay where they are.
 
     Returns:
         The files to write, none when nothing has changed.
@@ -177,7 +182,7 @@ def updated(
         KeyUnusable: A key cannot be opened or does not sign.
         MetadataExpired: The root itself has expired.
     """
-    return _Update(state, keys, now, lifetimes or Lifetimes(), frozenset(anew)).run(targets)
+    return _Update(state, keys, now, lifetimes or Lifetimes(), frozenset(anew)).run(targets, drop)
 
 
 def sign_repository(
@@ -226,6 +231,19 @@ def is_development(root: bytes) -> bool:
     return Metadata[Root].from_bytes(root).signed.unrecognized_fields.get(DEVELOPMENT_FIELD) is True
 
 
+def next_version(state: State, role: Role) -> int:
+    """The version that new metadata of a role gets.
+
+    Args:
+        state: What is there.
+        role: Any but the root.
+    """
+    version = max(state.versions().get(role, 0), state.above.get(role, 0)) + 1
+    while role != "timestamp" and state.has(f"{METADATA}/{version}.{role}.json"):
+        version += 1  # left by a run that died before its timestamp; clients accept a gap
+    return version
+
+
 class _Update:
     """One computation of :func:`updated`; role by role, each made anew only when it must be."""
 
@@ -240,9 +258,9 @@ class _Update:
         self.data = dict(state.data)
         self.files: list[tuple[str, bytes]] = []
 
-    def run(self, wanted: Mapping[str, bytes]) -> SignedUpdate:
+    def run(self, wanted: Mapping[str, bytes], drop: Collection[str] = ()) -> SignedUpdate:
         root = self.root = self._root()
-        targets = self._targets(wanted)
+        targets = self._targets(wanted, drop)
         snapshot = self._snapshot(targets)
         timestamp = self._timestamp(snapshot)
         self.files += self._late_roots()
@@ -256,6 +274,8 @@ class _Update:
 
     def _stays(self, role: Role, old: Metadata[S] | None, *, changed: bool) -> bool:
         if old is None or changed or role in self.anew or not _is_valid(old, self.root.signed, role):
+            return False
+        if old.signed.version <= self.state.above.get(role, 0):
             return False
         fresh = old.signed.expires - self.now > self.lifetimes.of(role) * (1 - RENEW_AT)
         return fresh or (old.signed.expires > self.now and not self._can_sign(role))
@@ -306,16 +326,19 @@ class _Update:
         """
         return [(_root_path(data), data) for data in self.state.pending if self.state.root is not None]
 
-    def _targets(self, wanted: Mapping[str, bytes]) -> Metadata[Targets]:
+    def _targets(self, wanted: Mapping[str, bytes], drop: Collection[str]) -> Metadata[Targets]:
         old = self.state.targets
+        gone = [path for path in drop if self.state.target_sha256(path) is not None]
         new = {path: data for path, data in wanted.items() if self.state.target_sha256(path) != sha256_bytes(data)}
-        if old is not None and self._stays("targets", old, changed=bool(new)):
+        if old is not None and self._stays("targets", old, changed=bool(new or gone)):
             return old
         targets = Targets(targets=dict(old.signed.targets) if old else None)
+        for path in gone:
+            del targets.targets[path]
         for path, data in sorted(new.items()):
             targets.targets[path] = TargetFile.from_data(path, data, ["sha256"])
             self.files.append((stored_target(path, sha256_bytes(data)), data))
-        targets.version = self._next_version("targets", old)
+        targets.version = next_version(self.state, "targets")
         return self._sign("targets", targets, by=self.root.signed)
 
     def _snapshot(self, targets: Metadata[Targets]) -> Metadata[Snapshot]:
@@ -323,7 +346,7 @@ class _Update:
         if old is not None and self._stays("snapshot", old, changed=targets is not self.state.targets):
             return old
         snapshot = Snapshot(meta={"targets.json": self._described("targets", targets.signed.version)})
-        snapshot.version = self._next_version("snapshot", old)
+        snapshot.version = next_version(self.state, "snapshot")
         return self._sign("snapshot", snapshot, by=self.root.signed)
 
     def _timestamp(self, snapshot: Metadata[Snapshot]) -> Metadata[Timestamp]:
@@ -331,14 +354,8 @@ class _Update:
         if old is not None and self._stays("timestamp", old, changed=snapshot is not self.state.snapshot):
             return old
         timestamp = Timestamp(snapshot_meta=self._described("snapshot", snapshot.signed.version))
-        timestamp.version = old.signed.version + 1 if old else 1
+        timestamp.version = next_version(self.state, "timestamp")
         return self._sign("timestamp", timestamp, by=self.root.signed)
-
-    def _next_version(self, role: Role, old: Metadata[S] | None) -> int:
-        version = old.signed.version + 1 if old else 1
-        while self.state.has(f"{METADATA}/{version}.{role}.json"):
-            version += 1  # left by a run that died before its timestamp; clients accept a gap
-        return version
 
     def _sign(self, role: Role, signed: S, *, by: Root) -> Metadata[S]:
         signed.expires = self.now + self.lifetimes.of(role)

@@ -1,8 +1,8 @@
 """Which release of a channel a machine gets: decisions over the channel's index and the machine's facts.
 
-The index names versions, platforms and flavors and nothing else, because every update check reads it. What a build
-needs is in its release manifest: those of several flavors are read only when a machine has no flavor yet, or is refused
-the one that was named and must hear which others would do.
+The index names versions, platforms and flavors and whom they are offered to, and nothing else, because every update
+check reads it. What a build needs is in its release manifest: those of several flavors are read only when a machine has
+no flavor yet, or is refused the one that was named and must hear which others would do.
 
 Rules:
     1. Without the machine's facts nothing is checked: the flavor must be named, or be the only one.
@@ -10,19 +10,24 @@ Rules:
     3. Without a name, the newest release of each flavor is weighed (:func:`lading.host.resolve.resolve`).
     4. When nothing fits, everything is refused before the first byte of an archive; with ``force`` the only flavor is
        taken.
+    5. Only what the publisher offers to this machine counts (:mod:`lading.store.rollout`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 
-from lading.errors import ConfigError, HostUnfit, listed
+from lading.errors import ConfigError, HostUnfit, NotOffered, listed
 from lading.host.choice import Assessment, Candidate, Resolution
 from lading.host.hints import hints
 from lading.host.record import HostFacts
 from lading.host.resolve import resolve
-from lading.manifest.base import Platform, Variant
-from lading.manifest.release import Channel, ChannelEntry, Release
+from lading.manifest.base import Variant
+from lading.manifest.channel import Channel, ChannelEntry
+from lading.manifest.release import Release
+from lading.store.rollout import Asked, is_offered, not_offered
 
 
 def variant_of(flavor: str) -> Variant:
@@ -30,48 +35,46 @@ def variant_of(flavor: str) -> Variant:
     return "cpu" if flavor == "cpu" else "cuda"
 
 
-def choose_entry(channel: Channel, *, platform: Platform, flavor: str | None, version: str | None) -> ChannelEntry:
+def choose_entry(channel: Channel, asked: Asked) -> ChannelEntry:
     """Choose a release: the newest that fits, unless a version is named.
 
     Args:
         channel: The channel, newest first.
-        platform: The machine's platform.
-        flavor: ``cpu`` or a toolkit's name; none when the channel has only one for this platform.
-        version: A version, with or without a leading ``v``.
+        asked: For which machine, and what; without a flavor the channel must have only one for this platform.
 
     Returns:
         The release's entry.
 
     Raises:
         ConfigError: Nothing fits, or several flavors do; says what there is.
+        NotOffered: What fits was withdrawn, or is not rolled out to this machine yet.
     """
-    found = newest_of_each(channel, platform=platform, flavor=flavor, version=version)
+    found = newest_of_each(channel, asked)
     if len(found) > 1:
         raise ConfigError(
-            f"{channel.app} has several flavors for {platform}: {', '.join(sorted(entry.flavor for entry in found))}.",
+            f"{channel.app} has several flavors for {asked.platform}: "
+            f"{', '.join(sorted(entry.flavor for entry in found))}.",
             usually="Which one fits depends on the machine's GPU and driver.",
             todo="Name one with --flavor; `lading doctor` says which fits.",
         )
     return found[0]
 
 
-def newest_of_each(
-    channel: Channel, *, platform: Platform, flavor: str | None = None, version: str | None = None
-) -> tuple[ChannelEntry, ...]:
-    """The newest release of each flavor, or those of one version.
+def newest_of_each(channel: Channel, asked: Asked) -> tuple[ChannelEntry, ...]:
+    """The newest release of each flavor that a machine is offered, or those of one version.
 
     Args:
         channel: The channel, newest first.
-        platform: The machine's platform.
-        flavor: Of this flavor alone.
-        version: A version, with or without a leading ``v``.
+        asked: For which machine, and what.
 
     Returns:
         At least one entry, in the channel's order.
 
     Raises:
         ConfigError: There is none; says what there is.
+        NotOffered: What there is was withdrawn, or is not rolled out to this machine yet.
     """
+    platform, flavor, version = asked.platform, asked.flavor, asked.number
     here = [entry for entry in channel.releases if entry.platform == platform]
     if not here:
         there = ", ".join(sorted({entry.platform for entry in channel.releases})) or "nothing at all"
@@ -80,13 +83,16 @@ def newest_of_each(
     if not fitting:
         flavors = sorted({entry.flavor for entry in here})
         raise _nothing(channel, f"no flavor {flavor} for {platform}", f"It has {', '.join(flavors)}.")
-    named = [entry for entry in fitting if version is None or entry.version == version.removeprefix("v")]
+    named = tuple(entry for entry in fitting if version is None or entry.version == version)
     if not named:
         versions = ", ".join(dict.fromkeys(entry.version for entry in fitting))
         raise _nothing(channel, f"no version {version} ({flavor or 'any flavor'}, {platform})", f"It has {versions}.")
     newest: dict[str, ChannelEntry] = {}
     for entry in named:
-        newest.setdefault(entry.flavor, entry)
+        if is_offered(channel, entry, asked):
+            newest.setdefault(entry.flavor, entry)
+    if not newest:
+        raise not_offered(channel, named, asked)
     return tuple(newest.values())
 
 
@@ -117,10 +123,8 @@ def candidate_of(release: Release) -> Candidate:
 def choose_release(
     channel: Channel,
     get: Callable[[ChannelEntry], Release],
+    asked: Asked,
     *,
-    platform: Platform,
-    flavor: str | None = None,
-    version: str | None = None,
     host: HostFacts | None = None,
     force: bool = False,
 ) -> tuple[Release, Resolution | None]:
@@ -129,10 +133,8 @@ def choose_release(
     Args:
         channel: The channel, newest first.
         get: Gives an entry's release manifest.
-        platform: The machine's platform.
-        flavor: ``cpu`` or a toolkit's name, when somebody named one.
-        version: A version, with or without a leading ``v``.
-        host: The machine; nothing is checked without it.
+        asked: For which machine, and what.
+        host: What the machine has; nothing is checked without it.
         force: Take what was named, or the only one, although it cannot run here.
 
     Returns:
@@ -140,21 +142,24 @@ def choose_release(
 
     Raises:
         ConfigError: The channel has no such release, or several and no way to choose.
+        NotOffered: What fits was withdrawn, or is not rolled out to this machine yet.
         HostUnfit: It cannot run here; says what would help.
     """
     if host is None:
-        return get(choose_entry(channel, platform=platform, flavor=flavor, version=version)), None
-    releases = [get(entry) for entry in newest_of_each(channel, platform=platform, flavor=flavor, version=version)]
+        return get(choose_entry(channel, asked)), None
+    flavor = asked.flavor
+    releases = [get(entry) for entry in newest_of_each(channel, asked)]
     found = resolve(host, [candidate_of(release) for release in releases], forced=flavor)
     if found.chosen is not None and found.fits != "no":
         return next(release for release in releases if release.flavor == found.chosen), found
     if force:
-        entry = choose_entry(channel, platform=platform, flavor=flavor, version=version)
+        entry = choose_entry(channel, asked)
         named = resolve(host, [candidate_of(release) for release in releases], forced=entry.flavor)
         return next(release for release in releases if release.flavor == entry.flavor), named
     if flavor is not None:
-        others = [entry for entry in newest_of_each(channel, platform=platform) if entry.flavor != flavor]
-        releases += [get(entry) for entry in others]
+        with suppress(NotOffered):  # nothing else is offered: then nothing else can be advised
+            anything = newest_of_each(channel, replace(asked, flavor=None, version=None))
+            releases += [get(entry) for entry in anything if entry.flavor != flavor]
         found = resolve(host, [candidate_of(release) for release in releases], forced=flavor)
     raise unfit(channel.app, releases, found, host)
 

@@ -29,6 +29,26 @@ def lock_file(data: Path) -> Path:
     return data / "lading.lock"
 
 
+def launch_folder(data: Path) -> Path:
+    """What the launcher keeps."""
+    return data / "launch"
+
+
+def choice_file(data: Path) -> Path:
+    """The user's choice of a backend."""
+    return launch_folder(data) / "choice.json"
+
+
+def control_file(data: Path) -> Path:
+    """Where a running launcher's control interface is."""
+    return launch_folder(data) / "control.json"
+
+
+def launcher_lock(data: Path) -> Path:
+    """Held by the one launcher of the data directory."""
+    return launch_folder(data) / "launcher.lock"
+
+
 @dataclass(frozen=True)
 class Home:
     """One variant's folder.
@@ -70,6 +90,11 @@ class Home:
     def origin(self) -> Path:
         """Where it was installed from, so that an update needs nothing to be said again."""
         return self.folder / "origin.json"
+
+    @property
+    def trials(self) -> Path:
+        """How each version did on this machine."""
+        return self.folder / "trials"
 
     @property
     def lock(self) -> Path:

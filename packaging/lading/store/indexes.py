@@ -102,7 +102,7 @@ class Seeker:
 
     def _fetched(self, component: ComponentRecord, use: PatchUse | None, refused: str | None = None) -> Known:
         with self.tally.of("indexes"):
-            data = fetch_index(self.source, component)
+            data = fetch_index(self.source, component, stop=self.cancel)
         acquired = Acquired(index_bytes=len(data), refused=refused)
         return Known(component=component, data=data, index=read_index(data, component), acquired=acquired, use=use)
 

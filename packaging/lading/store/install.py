@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from lading.atomic import as_host_error
@@ -36,7 +37,13 @@ from lading.store.build import Builder
 from lading.store.collect import KEEP, collect
 from lading.store.home import Home, lock_file, version_id
 from lading.store.indexes import Seeker
-from lading.store.installed import index_file, installed_versions, record_failure, remove_leftovers
+from lading.store.installed import (
+    index_file,
+    installed_versions,
+    record_failure,
+    remove_leftovers,
+    versions_in_use,
+)
 from lading.store.lock import hold
 from lading.store.marker import VersionMarker, remove_dead, remove_ours
 from lading.store.origin import Origin, source_texts, write_origin
@@ -48,8 +55,9 @@ from lading.store.result import InstallResult
 from lading.store.safety import check_release
 from lading.store.staging import TREE
 from lading.store.state import read_state, write_state
+from lading.store.trials import lift
 from lading.store.unfinished import begin, take_over
-from lading.store.wish import Wish, opened, trusted_release
+from lading.store.wish import Wish, opened, trusted_choice
 
 
 def install(
@@ -82,7 +90,8 @@ def install(
         flavor: ``cpu`` or a toolkit's name; none to take the one that fits the machine, or the only one.
         platform: Another platform than this machine's.
         host: This machine, by which a flavor is chosen and one that cannot run is refused; nothing is checked without.
-        force: Install what was named, or the only one, although it cannot run here.
+        force: Install what was named, or the only one, although it cannot run here; and a version that was named
+            although its publisher withdrew it.
         keep: How many versions to keep, the one in use and the one before included, which always stay.
         repair: Digest every file of what is installed, not only those that somebody wrote to.
         limit: Bytes per second over the network, for all mirrors together; for a source that is opened here.
@@ -98,6 +107,7 @@ def install(
         Busy: Another process or thread changes this data directory.
         DiskFull, AccessDenied: This machine cannot.
         ConfigError: The channel has no such release.
+        NotOffered: It was withdrawn, or is not rolled out to this machine yet.
         HostUnfit: It cannot run on this machine; nothing but metadata was fetched.
         Interrupted: It was cancelled.
     """
@@ -111,6 +121,7 @@ def install(
         platform=platform or this_platform(),
         host=host,
         force=force,
+        take_withdrawn=force,
         keep=keep,
         repair=repair,
         limit=limit,
@@ -119,8 +130,10 @@ def install(
     )
     began = time.monotonic()
     with hold(lock_file(data), "installing"), opened(source, limit=limit) as repository:
-        release = trusted_release(repository, data, wish)
-        return install_release(repository, release, data, wish, began=began)
+        wish = replace(wish, installed=versions_in_use(data, app))
+        chosen = trusted_choice(repository, data, wish)
+        wish = replace(wish, going_back=chosen.withdrawn is not None and version is None)
+        return install_release(repository, chosen.release, data, wish, began=began)
 
 
 def install_release(source: Source, release: Release, data: Path, wish: Wish, *, began: float) -> InstallResult:
@@ -275,7 +288,9 @@ def _activate(home: Home, release: Release, name: str, wish: Wish, found: Found)
     for damaged in found.damaged:
         if damaged in state.history:
             state = state.repaired(damaged, name)
-    write_state(home.state, state.activated(name))
+    withdrawn = wish.going_back and previous != name
+    write_state(home.state, state.withdrawn(name, left=previous) if withdrawn else state.activated(name))
+    lift(home, name)  # whoever installs or repairs a version wants it tried
 
 
 def _remove_staging(home: Home, release: Release) -> None:

@@ -168,6 +168,12 @@ def current_version(home: Home) -> Installed | None:
     return next((version for version in installed_versions(home) if version.name == name), None)
 
 
+def versions_in_use(data: Path, app: str) -> dict[str, str]:
+    """The versions of an app that are in use, by flavor: at most one a variant."""
+    markers = [found.marker for variant in VARIANTS if (found := current_version(Home(data, variant))) is not None]
+    return {marker.flavor: marker.version for marker in markers if marker.app == app}
+
+
 def remove_leftovers(home: Home) -> None:
     """Delete what killed processes left of atomic writes in a variant's folder; the caller holds the lock."""
     remove_temporaries(home.folder, home.current.name, home.state.name, home.origin.name)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
@@ -67,19 +67,22 @@ def read_holder(lock: Path) -> Holder | None:
 
 
 @contextmanager
-def hold(lock: Path, doing: str = "changing it") -> Iterator[None]:
+def hold(
+    lock: Path, doing: str = "changing it", *, refusal: Callable[[Path, Holder | None], Busy] | None = None
+) -> Iterator[None]:
     """Hold a data directory's lock while the block runs.
 
     Args:
         lock: Its file.
         doing: What for, for those who find it taken.
+        refusal: Makes the error when it is taken, for a lock of another purpose.
 
     Raises:
         Busy: Another process or thread holds it; told at once.
         AccessDenied, DiskFull, DiskFailing: The folder cannot be written; or the block met such an error of the system
             that nothing in it had translated.
     """
-    with _taken(lock, 0, named=True):
+    with _taken(lock, 0, named=True, refusal=refusal):
         program = Path(sys.argv[0] or sys.executable).name
         holder = Holder(pid=os.getpid(), program=program, since=int(time.time()), doing=doing)
         write_atomic(holder_file(lock), canonical_json(holder), durable=False)
@@ -108,12 +111,14 @@ def hold_patiently(lock: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _taken(lock: Path, patience: float, *, named: bool) -> Iterator[None]:
+def _taken(
+    lock: Path, patience: float, *, named: bool, refusal: Callable[[Path, Holder | None], Busy] | None = None
+) -> Iterator[None]:
     native = FileLock(lock, timeout=patience)
     try:
         _acquire(native, lock)
     except Timeout as error:
-        raise _busy(lock, read_holder(lock) if named else None) from error
+        raise (refusal or _busy)(lock, read_holder(lock) if named else None) from error
     except OSError as error:
         raise as_host_error(error, f"locking {lock}") from error
     try:

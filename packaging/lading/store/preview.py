@@ -14,7 +14,7 @@ from lading.manifest.release import Release
 from lading.progress import Progress, Silent
 from lading.store.home import Home, version_id
 from lading.store.indexes import Seeker
-from lading.store.installed import installed_versions
+from lading.store.installed import installed_versions, versions_in_use
 from lading.store.journal import JOURNAL, journaled_frames
 from lading.store.planned import PlanReport, report_plan
 from lading.store.present import files_of, find_present, free_room
@@ -22,7 +22,7 @@ from lading.store.safety import check_release
 from lading.store.staging import TREE
 from lading.store.survey import Survey
 from lading.store.unfinished import resumable
-from lading.store.wish import Wish, copied_trust, opened, trusted_release
+from lading.store.wish import Wish, copied_trust, opened, trusted_choice
 
 
 def plan_install(
@@ -58,10 +58,12 @@ def plan_install(
         platform=platform or this_platform(),
         host=host,
         force=force,
+        take_withdrawn=force,
+        installed=versions_in_use(data, app),
         progress=progress or Silent(),
     )
     with opened(source) as repository, copied_trust(data) as scratch:
-        release = trusted_release(repository, scratch, wish)
+        release = trusted_choice(repository, scratch, wish, keeps=False).release
         return _report(repository, release, Home(data, release.variant), scratch)
 
 

@@ -15,13 +15,22 @@ from lading.errors import Busy, ConfigError, NotInstalled
 from lading.manifest.base import Record, Variant
 from lading.store.collect import remove_measured
 from lading.store.diskuse import disk_use
-from lading.store.home import Home, lock_file, trust_folder
+from lading.store.home import (
+    Home,
+    choice_file,
+    control_file,
+    launch_folder,
+    launcher_lock,
+    lock_file,
+    trust_folder,
+)
 from lading.store.installed import VARIANTS, hold_installed, named_version, remove_leftovers
-from lading.store.lock import hold
+from lading.store.lock import hold, holder_file, read_holder
 from lading.store.marker import is_ours, remove_dead
 from lading.store.pointer import read_pointer
 from lading.store.running import running_from
 from lading.store.state import read_state, write_state
+from lading.store.trials import lift, remove_trials
 
 _TRUSTED = "root.json"  # by this file a folder is known to hold our metadata
 
@@ -111,11 +120,25 @@ def uninstall_everything(data: Path) -> RemovalResult:
                 shutil.rmtree(trust)
         except OSError as error:
             raise as_host_error(error, f"deleting {trust}") from error
+        _remove_launcher_files(data)
     left = tuple(sorted(path.name for path in data.iterdir() if path != lock))
     if not left:
         lock.unlink(missing_ok=True)  # whoever opened it meanwhile finds that its name is gone and tries again
         _remove_if_empty(data)
     return RemovalResult(variants=tuple(results), metadata=ours, left=left)
+
+
+def _remove_launcher_files(data: Path) -> None:
+    """Delete what a launcher kept; one that runs, from a build that lies elsewhere, needs it yet."""
+    lock = launcher_lock(data)
+    if read_holder(lock) is not None:
+        return
+    try:
+        for path in (choice_file(data), control_file(data), holder_file(lock), lock):
+            path.unlink(missing_ok=True)
+        _remove_if_empty(launch_folder(data))
+    except OSError as error:
+        raise as_host_error(error, f"deleting {launch_folder(data)}") from error
 
 
 def _remove_variant(home: Home) -> UninstallResult:
@@ -130,6 +153,7 @@ def _remove_variant(home: Home) -> UninstallResult:
         remove_dead(home.partial)
         home.origin.unlink(missing_ok=True)
         home.state.unlink(missing_ok=True)
+        remove_trials(home)
         for folder in (home.versions, home.partial):
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
@@ -152,6 +176,7 @@ def _remove_version(home: Home, name: str) -> UninstallResult:
     remove_dead(home.partial)
     freed = remove_measured(version.folder, home.partial)
     write_state(home.state, read_state(home.state).forgetting(version.name))
+    lift(home, version.name)
     return UninstallResult(variant=home.variant, removed=(version.name,), left=(), bytes_freed=freed)
 
 

@@ -13,6 +13,7 @@ from lading.store.home import Home
 from lading.store.installed import Installed, hold_installed, installed_versions, named_version, remove_leftovers
 from lading.store.pointer import read_pointer, write_pointer
 from lading.store.state import State, read_state, write_state
+from lading.store.trials import lift
 
 
 class RollbackResult(Record):
@@ -58,6 +59,7 @@ def rollback(data: Path, variant: Variant, *, to: str | None = None) -> Rollback
         after = state.rolled_back(target.name, left=_release_of(home, left), to=target.marker.version)
         write_state(home.state, after)  # before the pointer: killed in between, what is left is not brought back
         write_pointer(home.current, target.name)
+        lift(home, target.name)  # whoever goes back to a version wants it tried
     return RollbackResult(variant=variant, left=left, current=target.name, entry=str(target.entry), held=after.held)
 
 

@@ -70,6 +70,17 @@ class State(Record):
         held = max((known for known in (self.held, left) if known), key=Number, default=None)
         return state.holding(held if held and to and Number(held) > Number(to) else None)
 
+    def withdrawn(self, name: str, *, left: str | None) -> State:
+        """The state after another version took the place of a withdrawn one, which is not to be gone back to.
+
+        What an earlier roll back left is held back as before.
+
+        Args:
+            name: The folder's name of the version that came into use.
+            left: That of the withdrawn one.
+        """
+        return (self.forgetting(left) if left else self).activated(name).holding(self.held)
+
     def holding(self, held: str | None) -> State:
         """The state with a release held back, or none."""
         return self.model_copy(update={"held": held})

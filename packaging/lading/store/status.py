@@ -15,8 +15,10 @@ from lading.store.lock import Holder, read_holder
 from lading.store.marker import PARTIAL_MARKER, VERSION_MARKER, PartialMarker, is_ours
 from lading.store.origin import read_origin
 from lading.store.pointer import read_pointer
+from lading.store.preference import Backend, read_preference
 from lading.store.repair import glance
 from lading.store.state import Failure, read_state
+from lading.store.trials import read_trial
 
 
 class VersionStatus(Record):
@@ -33,6 +35,7 @@ class VersionStatus(Record):
         installed_at: When, seconds since 1970.
         bytes_own: What its removal frees.
         bytes_shared: What it shares with other versions.
+        aside: Why the launcher does not start it by itself; none when it does.
     """
 
     name: str
@@ -49,6 +52,7 @@ class VersionStatus(Record):
     installed_at: int
     bytes_own: int
     bytes_shared: int
+    aside: str | None = None
 
 
 class Unfinished(Record):
@@ -101,11 +105,13 @@ class Status(Record):
         data: The directory.
         variants: One entry a variant that is there.
         busy: Who changes it just now.
+        choice: The backend that the user chose for the launcher.
     """
 
     data: str
     variants: tuple[VariantStatus, ...]
     busy: Holder | None = None
+    choice: Backend = "auto"
 
 
 def status(data: Path) -> Status:
@@ -115,6 +121,7 @@ def status(data: Path) -> Status:
         data=str(data),
         variants=tuple(_variant_status(home) for home in homes if home.folder.is_dir()),
         busy=read_holder(lock_file(data)),
+        choice=read_preference(data),
     )
 
 
@@ -129,7 +136,7 @@ def _variant_status(home: Home) -> VariantStatus:
         variant=home.variant,
         current=pointed if pointed in names else None,
         previous=previous,
-        versions=tuple(_version_status(version, pointed, previous) for version in versions),
+        versions=tuple(_version_status(home, version, pointed, previous) for version in versions),
         damaged=tuple(folder.name for folder in _ours(home.versions) if folder.name not in names),
         unfinished=tuple(_unfinished(folder) for folder in _ours(home.partial)),
         held=state.held,
@@ -143,10 +150,11 @@ def _ours(parent: Path) -> list[Path]:
     return [folder for folder in sorted(parent.glob("*")) if is_ours(folder)]
 
 
-def _version_status(version: Installed, current: str | None, previous: str | None) -> VersionStatus:
+def _version_status(home: Home, version: Installed, current: str | None, previous: str | None) -> VersionStatus:
     marker = version.marker
     looks = [glance(version.tree / entry.path, entry) for entry in version.entries()]
     use = disk_use([version.folder])
+    trial = read_trial(home, version)
     return VersionStatus(
         name=version.name,
         app=marker.app,
@@ -162,6 +170,7 @@ def _version_status(version: Installed, current: str | None, previous: str | Non
         installed_at=int((version.folder / VERSION_MARKER).stat().st_mtime),
         bytes_own=use.own,
         bytes_shared=use.shared,
+        aside=trial.reason if trial and trial.outcome == "failed" else None,
     )
 
 

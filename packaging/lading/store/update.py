@@ -6,6 +6,9 @@ Rules:
     3. After a roll back nothing is installed until there is something newer than the release that was left.
     4. Naming a version overrides all of this, as ``install`` does.
     5. What is up to date is looked at all the same: a damaged version is repaired.
+    6. A version that its publisher withdrew is left for the newest of the others, older as it may be
+       (:mod:`lading.store.rollout`); and it is not come back to.
+    7. Another channel is remembered when it was named, also where it has nothing to install now.
 """
 
 from __future__ import annotations
@@ -24,21 +27,22 @@ from lading.fetch.source import Source
 from lading.host.assess import assess
 from lading.host.record import HostFacts
 from lading.manifest.base import Record, Variant
+from lading.manifest.channel import Withdrawal
 from lading.manifest.release import Release
 from lading.progress import Progress, Silent
 from lading.store.choice import candidate_of
 from lading.store.collect import KEEP
 from lading.store.home import Home, lock_file
 from lading.store.install import install_release
-from lading.store.installed import VARIANTS, Installed, current_version
+from lading.store.installed import VARIANTS, Installed, current_version, versions_in_use
 from lading.store.lock import hold
 from lading.store.marker import VersionMarker
-from lading.store.origin import Origin, read_origin
+from lading.store.origin import Origin, read_origin, write_origin
 from lading.store.planned import PlanReport
 from lading.store.preview import plan_install
 from lading.store.result import InstallResult
 from lading.store.state import Failure, read_state
-from lading.store.wish import Wish, copied_trust, opened, trusted_release
+from lading.store.wish import Chosen, Wish, copied_trust, opened, trusted_choice
 
 Outcome = Literal["available", "up to date", "held back", "older", "updated"]
 
@@ -54,6 +58,8 @@ class VariantUpdate(Record):
         newest: The channel's newest release, or the one that was named.
         channel: The channel.
         held: The release that was left by a roll back.
+        withdrawn: That the version that was in use was withdrawn, and why.
+        waiting: A newer version that is being rolled out, and not offered to this machine yet.
         plan: What an update would do, when only that was asked for.
         result: What was done.
         requests, bytes_received: What was asked and received to find out, when nothing was installed.
@@ -65,6 +71,8 @@ class VariantUpdate(Record):
     newest: str
     channel: str
     held: str | None = None
+    withdrawn: Withdrawal | None = None
+    waiting: str | None = None
     plan: PlanReport | None = None
     result: InstallResult | None = None
     requests: int = 0
@@ -92,6 +100,8 @@ class UpdateCheck(Record):
         installed: The release in use; none when there is none.
         newest: The channel's newest release, if it is known.
         reason: Why there is nothing to say, or what there is, in one line.
+        withdrawn: That the version in use was withdrawn, and why; ``newest`` is then what to go to, if it is available.
+        waiting: A newer version that is being rolled out, and not offered to this machine yet.
         failure: What went wrong.
     """
 
@@ -101,6 +111,8 @@ class UpdateCheck(Record):
     installed: str | None
     newest: str | None
     reason: str
+    withdrawn: Withdrawal | None = None
+    waiting: str | None = None
     failure: Failure | None = None
 
 
@@ -121,7 +133,14 @@ class Overrides:
     version: str | None = None
 
 
-def decide(installed: VersionMarker | None, newest: Release, held: str | None, *, named: bool = False) -> Outcome:
+def decide(
+    installed: VersionMarker | None,
+    newest: Release,
+    held: str | None,
+    *,
+    named: bool = False,
+    withdrawn: bool = False,
+) -> Outcome:
     """Decide what is to be done about a channel's newest release, by the rules above.
 
     Args:
@@ -129,13 +148,14 @@ def decide(installed: VersionMarker | None, newest: Release, held: str | None, *
         newest: What the channel has.
         held: The release that a roll back left.
         named: The caller named this release.
+        withdrawn: What is in use was withdrawn.
 
     Returns:
         The outcome; ``available`` means that it is to be installed.
     """
     if installed is not None and installed.tree == newest.tree and installed.version == newest.version:
         return "up to date"
-    if installed is None or named:
+    if installed is None or named or withdrawn:
         return "available"
     if Number(newest.version) < Number(installed.version):
         return "older"
@@ -164,7 +184,7 @@ def update(
         variant: Only this one; all that are installed without it.
         overrides: What to do other than it was installed with.
         host: This machine. A release that no longer runs on it is refused, unless the installed one does not either.
-        force: Install even that.
+        force: Install even that; and a version that is named although its publisher withdrew it.
         keep, repair, limit, progress, cancel: As for :func:`lading.store.install.install`.
 
     Returns:
@@ -197,13 +217,22 @@ def update(
 def _update(home: Home, wish: Wish, *, named: bool) -> VariantUpdate:
     began = time.monotonic()
     with opened(wish.source, limit=wish.limit) as repository:
-        release = trusted_release(repository, home.data, wish)
-        found = _judged(home, release, wish, repository, named=named)
+        chosen = trusted_choice(repository, home.data, wish)
+        found = _judged(home, chosen, wish, repository, named=named)
         if found.outcome in {"held back", "older"}:
+            _remember_channel(home, wish)
             return found
-        result = install_release(repository, release, home.data, wish, began=began)
+        wish = replace(wish, going_back=found.withdrawn is not None and not named)
+        result = install_release(repository, chosen.release, home.data, wish, began=began)
     outcome: Outcome = "updated" if found.outcome == "available" or not result.already_installed else "up to date"
     return found.model_copy(update={"outcome": outcome, "result": result})
+
+
+def _remember_channel(home: Home, wish: Wish) -> None:
+    """Look into the named channel from now on, although it has nothing to install."""
+    origin = read_origin(home.origin)
+    if origin is not None and origin.channel != wish.channel:
+        write_origin(home.origin, origin.model_copy(update={"channel": wish.channel}))
 
 
 def find_updates(
@@ -236,8 +265,8 @@ def find_updates(
 def _find(home: Home, wished: Overrides, *, host: HostFacts | None, force: bool, plan: bool) -> VariantUpdate:
     wish = _wish(home, wished, Silent(), host=host, force=force)
     with opened(wish.source) as repository:
-        release = _seen_release(repository, home.data, wish)
-        found = _judged(home, release, wish, repository, named=wished.version is not None)
+        chosen = _seen_choice(repository, home.data, wish)
+        found = _judged(home, chosen, wish, repository, named=wished.version is not None)
         if not plan or found.outcome != "available":
             return found
         report = plan_install(
@@ -246,21 +275,21 @@ def _find(home: Home, wished: Overrides, *, host: HostFacts | None, force: bool,
             home.data,
             app=wish.app,
             channel=wish.channel,
-            version=release.version,
+            version=chosen.release.version,
             flavor=wish.flavor,
             platform=wish.platform,
             host=wish.host,
-            force=wish.force,
+            force=wish.force or wish.take_withdrawn,
         )
     return found.model_copy(update={"plan": report})
 
 
-def _seen_release(repository: Source, data: Path, wish: Wish) -> Release:
+def _seen_choice(repository: Source, data: Path, wish: Wish) -> Chosen:
     try:
-        return trusted_release(repository, data, wish)
+        return trusted_choice(repository, data, wish)
     except AccessDenied:  # a data directory that this user may only read can be asked about all the same
         with copied_trust(data) as scratch:
-            return trusted_release(repository, scratch, wish)
+            return trusted_choice(repository, scratch, wish, keeps=False)
 
 
 def check_for_update(
@@ -309,20 +338,33 @@ def check_for_update(
         available=found.outcome == "available",
         installed=installed,
         newest=found.newest,
-        reason=found.outcome,
+        reason=_reason(found),
+        withdrawn=found.withdrawn,
+        waiting=found.waiting,
     )
 
 
-def _judged(home: Home, release: Release, wish: Wish, repository: Source, *, named: bool) -> VariantUpdate:
+def _reason(found: VariantUpdate) -> str:
+    """What there is, in one line."""
+    if found.withdrawn is not None:
+        return f"{found.installed} was withdrawn by its publisher: {found.withdrawn.reason}"
+    later = f"; {found.waiting} is being rolled out, and not offered to this machine yet" if found.waiting else ""
+    return f"{found.outcome}{later}"
+
+
+def _judged(home: Home, chosen: Chosen, wish: Wish, repository: Source, *, named: bool) -> VariantUpdate:
     installed = current_version(home)
-    held = read_state(home.state).held
+    marker = installed.marker if installed else None
+    withdrawn = chosen.withdrawn is not None
     return VariantUpdate(
         variant=home.variant,
-        outcome=decide(installed.marker if installed else None, release, held, named=named),
+        outcome=decide(marker, chosen.release, wish.held, named=named, withdrawn=withdrawn),
         installed=_number(installed),
-        newest=release.version,
+        newest=chosen.release.version,
         channel=wish.channel,
-        held=held,
+        held=wish.held,
+        withdrawn=chosen.withdrawn,
+        waiting=chosen.waiting,
         requests=repository.traffic.requests,
         bytes_received=repository.traffic.bytes,
     )
@@ -390,6 +432,9 @@ def _wish(home: Home, wished: Overrides, progress: Progress, *, host: HostFacts 
         platform=origin.platform,
         host=host,
         force=force or not _runs(home, host),
+        take_withdrawn=force,
+        installed=versions_in_use(home.data, origin.app),
+        held=read_state(home.state).held,
         progress=progress,
     )
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lading.fetch.address import open_source
@@ -19,17 +19,27 @@ from lading.fetch.trust import Trust
 from lading.host.choice import Resolution
 from lading.host.record import HostFacts
 from lading.manifest.base import Platform
+from lading.manifest.channel import Channel, Withdrawal
 from lading.manifest.release import Release
 from lading.progress import Progress
 from lading.store.choice import choose_release
 from lading.store.collect import KEEP
 from lading.store.home import trust_folder
+from lading.store.installation import installation, known_installation
 from lading.store.lock import hold_patiently
+from lading.store.rollout import Asked, needs_draw, waiting, withdrawal_of_installed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """What the caller asked for; the fields are those of :func:`install`."""
+    """What the caller asked for; the fields are those of :func:`install`.
+
+    Attributes:
+        take_withdrawn: Take the version that is named although its publisher withdrew it.
+        installed: The versions that are in use, by flavor.
+        held: The newest version that a roll back left.
+        going_back: The version in use was withdrawn, and an older one takes its place.
+    """
 
     source: Source | str | Sequence[str]
     root: bytes
@@ -40,6 +50,10 @@ class Wish:
     platform: Platform
     host: HostFacts | None = None
     force: bool = False
+    take_withdrawn: bool = False
+    installed: Mapping[str, str] = field(default_factory=dict)
+    held: str | None = None
+    going_back: bool = False
     keep: int = KEEP
     repair: bool = False
     limit: float | None = None
@@ -57,27 +71,76 @@ def opened(source: Source | str | Sequence[str], *, limit: float | None = None) 
         yield repository
 
 
-def trusted_release(source: Source, data: Path, wish: Wish) -> Release:
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """What a channel has for this machine.
+
+    Attributes:
+        release: What was chosen; its manifest is verified.
+        withdrawn: That the version in use was withdrawn, and why.
+        waiting: A newer version that is being rolled out, and not offered to this machine yet.
+    """
+
+    release: Release
+    withdrawn: Withdrawal | None = None
+    waiting: str | None = None
+
+
+def trusted_choice(source: Source, data: Path, wish: Wish, *, keeps: bool = True) -> Chosen:
     """Find out which release is wished for, and get its verified manifest; keeps the metadata seen.
+
+    Args:
+        source: The open repository.
+        data: The data directory, or a scratch copy of what is needed of it.
+        wish: What the caller asked for.
+        keeps: It is the data directory itself: an id for staged rollouts may be made there.
 
     Raises:
         LadingError: As :func:`install`.
     """
     folder = trust_folder(data)
     with hold_patiently(folder / "lock"):
-        trust = Trust(source, wish.root, folder)
+        trust = Trust(source, wish.root, folder, stop=wish.cancel)
+        channel = trust.channel(wish.app, wish.channel)
+        asked = _asked(channel, data, wish, keeps=keeps)
         release, choice = choose_release(
-            trust.channel(wish.app, wish.channel),
+            channel,
             lambda entry: trust.release(entry, wish.app),
-            platform=wish.platform,
-            flavor=wish.flavor,
-            version=wish.version,
+            asked,
             host=wish.host,
             force=wish.force,
         )
     if choice is not None:
         _tell(choice, wish.progress)
-    return release
+    _warn(channel, release, wish.progress)
+    asked = replace(asked, flavor=release.flavor)
+    return Chosen(
+        release=release,
+        withdrawn=withdrawal_of_installed(channel, asked),
+        waiting=None if wish.version else waiting(channel, asked, release.version),
+    )
+
+
+def _asked(channel: Channel, data: Path, wish: Wish, *, keeps: bool) -> Asked:
+    asked = Asked(
+        platform=wish.platform,
+        flavor=wish.flavor,
+        version=wish.version,
+        take_withdrawn=wish.take_withdrawn,
+        installed=wish.installed,
+        held=wish.held,
+    )
+    if not needs_draw(channel, asked):
+        return asked
+    return replace(asked, machine=installation(data) if keeps else known_installation(data))
+
+
+def _warn(channel: Channel, release: Release, progress: Progress) -> None:
+    """Say of a version that is taken all the same that it was withdrawn."""
+    entry = channel.entry(release.version, release.platform, release.flavor)
+    if entry is not None and entry.withdrawn is not None:
+        progress.note(f"{release.version} was withdrawn by its publisher: {entry.withdrawn.reason}")
+        progress.note("`lading update` goes to a version that was not.")
 
 
 def _tell(choice: Resolution, progress: Progress) -> None:

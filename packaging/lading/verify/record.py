@@ -9,7 +9,7 @@ from pydantic import Field, JsonValue, model_validator
 from lading.host.record import HostFacts
 from lading.manifest.base import Record
 
-Level = Literal["bytes", "layout", "linkage", "start", "provenance", "gpu"]
+Level = Literal["bytes", "layout", "linkage", "start", "provenance", "gpu", "serving"]
 Status = Literal["pass", "fail", "skipped"]
 
 
@@ -37,13 +37,13 @@ class Subject(Record):
     """What was verified.
 
     Attributes:
-        kind: A folder of packed assets, a tree, or a running server.
+        kind: A folder of packed assets, a tree, a running server, or what a destination serves.
         where: Its path or URL.
         app, version, flavor, platform: Which release it is, as far as known.
         tree: Digest of the release's whole tree.
     """
 
-    kind: Literal["packed", "tree", "server"]
+    kind: Literal["packed", "tree", "server", "published"]
     where: str
     app: str | None = None
     version: str | None = None

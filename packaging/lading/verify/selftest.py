@@ -5,7 +5,6 @@ The program is started in its tree with a scrubbed environment and is killed at 
 
 from __future__ import annotations
 
-import json
 import subprocess
 import threading
 import time
@@ -14,41 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
-
 from lading.launch.child import server_environment
+from lading.launch.selftest import SelftestReport, parse_report
 from lading.process import Finished, run
 from lading.verify.loaded import libraries_below
 
 VERSION_TIMEOUT = 60.0  # seconds; the first start of a program that a virus scanner looks at takes long
 SELFTEST_TIMEOUT = 600.0  # seconds; kernels are compiled and every CUDA library is loaded from a cold disk
 SAMPLE = 0.1  # seconds between two looks at the loaded libraries
-
-
-class OwnCheck(BaseModel):
-    """One check that the program made of itself. Foreign to Lading's records: programs add fields."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    name: str
-    status: str
-    reason: str | None = None
-    evidence: JsonValue = None
-    seconds: float | None = None
-
-
-class SelftestReport(BaseModel):
-    """What ``--selftest --json`` prints."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    name: str
-    version: str
-    variant: str
-    passed: bool
-    checks: tuple[OwnCheck, ...]
-    device: JsonValue = None
-    torch: JsonValue = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,28 +81,6 @@ def last_lines(done: Finished, count: int = 5) -> str:
     """The last lines that a program printed, errors first."""
     text = (done.stderr.strip() or done.stdout.strip() or "it printed nothing").splitlines()
     return " | ".join(text[-count:])[-600:]
-
-
-def parse_report(text: str) -> SelftestReport | str:
-    """Find the report in what the program printed.
-
-    Args:
-        text: Standard output; lines before the JSON object are tolerated, since libraries print.
-
-    Returns:
-        The report, or why there is none.
-    """
-    start = text.find("{")
-    if start < 0:
-        return f"it printed no JSON; its output begins {text.strip()[:120]!r}"
-    try:
-        data, _ = json.JSONDecoder().raw_decode(text[start:])
-        return SelftestReport.model_validate(data)
-    except json.JSONDecodeError as error:
-        return f"its JSON is broken: {error}"
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        return f"its JSON is no report: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
 
 
 def run_selftest(

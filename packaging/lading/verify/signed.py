@@ -44,12 +44,15 @@ def check_signed(folders: Sequence[Path], record: Path | None, release: Release,
     with tempfile.TemporaryDirectory(prefix="lading-verify-") as scratch:
         trust = Trust(FolderSource(repository), own.read_bytes() if root is None else root, Path(scratch))
         signed = trust.target(path)
-        channel = trust.channel(release.app, release.channel)
+        channels = [trust.channel(release.app, name) for name in trust.channels(release.app)]
     if signed != record.read_bytes():
         return failed(f"{record} is not the release manifest that was signed as {path}")
-    if not any(entry.target == path for entry in channel.releases):
-        return failed(f"the channel {release.channel} does not list {path}")
+    listing = [channel for channel in channels if any(entry.target == path for entry in channel.releases)]
+    if not listing:
+        return failed(f"no channel lists {path}: it was taken off, or never published")
+    entry = next(entry for entry in listing[0].releases if entry.target == path)
+    if entry.withdrawn is not None:
+        return failed(f"its publisher withdrew it: {entry.withdrawn.reason}")
+    names = ", ".join(channel.channel for channel in listing)
     whose = "the trusted root" if root is not None else "the repository's own first root"
-    return passed(
-        f"signed and listed in {release.channel}, beginning at {whose}", target=path, trusted=root is not None
-    )
+    return passed(f"signed and listed in {names}, beginning at {whose}", target=path, trusted=root is not None)

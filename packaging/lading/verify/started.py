@@ -7,13 +7,14 @@ import subprocess
 
 from pydantic import JsonValue
 
+from lading.launch.selftest import OwnCheck
 from lading.launch.server import running
 from lading.linkage.resolve import operating_system
 from lading.verify.context import TreeContext
 from lading.verify.engine import SHOWN, Outcome, failed, from_problems, passed, skipped
 from lading.verify.health import health_problems
 from lading.verify.loaded import family, libraries_of, sort_out
-from lading.verify.selftest import VERSION_TIMEOUT, OwnCheck, SelftestRun, call, last_lines, run_selftest
+from lading.verify.selftest import VERSION_TIMEOUT, SelftestRun, call, last_lines, run_selftest
 
 
 def _elsewhere(context: TreeContext) -> Outcome | None:
