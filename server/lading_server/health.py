@@ -38,6 +38,7 @@ class Health(BaseModel):
 
     status: Literal["ok", "degraded"] = Field(description="degraded: it answers, but not as this build should")
     reason: str | None = Field(description="why it is degraded")
+    fallback_reason: str | None = Field(description="why the launcher runs this backend although another is preferred")
     name: str
     version: str
     backend_variant: Variant = Field(description="which binary this is, by its executable's name")
@@ -58,15 +59,19 @@ class Health(BaseModel):
     uptime_seconds: float
 
 
-def assess(variant: Variant, facts: EngineFacts, failure: str | None) -> tuple[Literal["ok", "degraded"], str | None]:
+def assess(
+    variant: Variant, facts: EngineFacts, failure: str | None, fallback: str | None = None
+) -> tuple[Literal["ok", "degraded"], str | None]:
     """Decide whether the server is what it should be.
 
-    A CPU build without a GPU is what it should be; a CUDA build without one is not.
+    A CPU build without a GPU is what it should be, unless another backend was preferred; a CUDA build without one is
+    not.
 
     Args:
         variant: Of this binary.
         facts: Of the engine.
         failure: How the engine last failed, if it did.
+        fallback: Why the launcher runs this backend although another one is preferred.
 
     Returns:
         The status, and why it is not "ok".
@@ -75,6 +80,8 @@ def assess(variant: Variant, facts: EngineFacts, failure: str | None) -> tuple[L
         return "degraded", f"the engine failed: {failure}"
     if variant == "cuda" and facts.gpu_problem is not None:
         return "degraded", f"this is the CUDA build, but no GPU is used: {facts.gpu_problem}"
+    if fallback is not None:
+        return "degraded", fallback
     return "ok", None
 
 
@@ -91,10 +98,11 @@ def health_of(state: State) -> Health:
     """Ask a server's parts; a GPU is asked for its free memory, which blocks for microseconds."""
     facts = state.engine.facts
     gpus, silence = _measure(state)
-    status, reason = assess(state.variant, facts, state.engine_failure or silence)
+    status, reason = assess(state.variant, facts, state.engine_failure or silence, state.fallback_reason)
     return Health(
         status=status,
         reason=reason,
+        fallback_reason=state.fallback_reason,
         name=NAME,
         version=__version__,
         backend_variant=state.variant,

@@ -87,12 +87,18 @@ def field_errors(found: list[Any]) -> list[FieldError]:
     return [FieldError(pointer=pointer(error["loc"]), detail=error["msg"]) for error in found[:ERRORS_SHOWN]]
 
 
-def _answer(request: Request, error: ProblemError) -> JSONResponse:
+def answer(path: str, error: ProblemError) -> JSONResponse:
+    """The response that tells a problem.
+
+    Args:
+        path: What was asked for.
+        error: What is wrong.
+    """
     problem = Problem(
         title=error.status.phrase,
         status=error.status.value,
         detail=error.detail,
-        instance=request.url.path,
+        instance=path,
         code=error.code,
         errors=error.errors,
     )
@@ -103,7 +109,7 @@ def _answer(request: Request, error: ProblemError) -> JSONResponse:
 
 async def _on_problem(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ProblemError)
-    return _answer(request, error)
+    return answer(request.url.path, error)
 
 
 async def _on_http(request: Request, error: Exception) -> JSONResponse:
@@ -111,20 +117,23 @@ async def _on_http(request: Request, error: Exception) -> JSONResponse:
     status = HTTPStatus(error.status_code)
     code = status.phrase.lower().replace(" ", "-")
     detail = f"{request.method} {request.url.path}: {error.detail}"
-    return _answer(request, ProblemError(status, code=code, detail=detail, headers=error.headers))
+    return answer(request.url.path, ProblemError(status, code=code, detail=detail, headers=error.headers))
 
 
 async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    errors = field_errors(list(error.errors()))
-    return _answer(request, invalid(errors))
+    found = [{**one, "loc": one["loc"][1:] if one["loc"][:1] == ("body",) else one["loc"]} for one in error.errors()]
+    errors = field_errors(found)
+    return answer(request.url.path, invalid(errors))
 
 
 async def _on_bug(request: Request, error: Exception) -> JSONResponse:
     # Starlette raises it again after the answer, so that the server logs the traceback.
     _log.error("%s %s failed: %s", request.method, request.url.path, type(error).__name__)
     detail = "the server failed to answer this request; its log has the reason"
-    return _answer(request, ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, code="internal-error", detail=detail))
+    return answer(
+        request.url.path, ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, code="internal-error", detail=detail)
+    )
 
 
 def invalid(errors: list[FieldError]) -> ProblemError:
@@ -152,11 +161,11 @@ def responses(descriptions: Mapping[int, str]) -> dict[int | str, dict[str, Any]
 
 
 def describe(schema: dict[str, Any]) -> dict[str, Any]:
-    """Correct an OpenAPI document: FastAPI describes every error as ``application/json``."""
+    """Correct an OpenAPI document: FastAPI describes every error in the media type of the good answer."""
     operations = [operation for path in schema["paths"].values() for operation in path.values()]
     for operation in operations:
         for status, response in operation.get("responses", {}).items():
             content = response.get("content", {})
-            if int(status) >= FIRST_ERROR_STATUS and "application/json" in content:
-                content[MEDIA_TYPE] = content.pop("application/json")
+            if int(status) >= FIRST_ERROR_STATUS and content:
+                response["content"] = {MEDIA_TYPE: next(iter(content.values()))}
     return schema

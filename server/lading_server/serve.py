@@ -20,6 +20,8 @@ from typing_extensions import override
 from lading_server.app import create_app
 from lading_server.entry import EXIT_USAGE
 from lading_server.options import Options
+from lading_server.updates.service import Updates
+from lading_server.updates.settings import Settings, SettingsInvalid, take
 from lading_server.variant import settle
 
 EXIT_FAILED = 1
@@ -65,7 +67,21 @@ def url_of(listening: socket.socket) -> str:
 
 
 class _Server(uvicorn.Server):
-    """Says when it listens: the line is what a launcher waits for."""
+    """Says when it listens: the line is what a launcher waits for; and ends streams before it waits for requests.
+
+    Args:
+        config: As for every server of uvicorn.
+        updates: Has streams that would not end by themselves.
+    """
+
+    def __init__(self, config: uvicorn.Config, updates: Updates) -> None:
+        super().__init__(config)
+        self._updates = updates
+
+    @override
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._updates.leave()
+        await super().shutdown(sockets)
 
     @override
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -96,10 +112,11 @@ def _explain(error: OSError, options: Options) -> int:
     return EXIT_FAILED
 
 
-def _run(options: Options, listening: socket.socket) -> int:
+def _run(options: Options, listening: socket.socket, settings: Settings) -> int:
+    app = create_app(settle(os.environ), settings=settings, listens=options.host)
     server = _Server(
         uvicorn.Config(
-            create_app(settle(os.environ)),
+            app,
             # Named, not "auto": what is imported must not depend on what happens to be installed beside.
             http="h11",
             loop="asyncio",
@@ -110,7 +127,8 @@ def _run(options: Options, listening: socket.socket) -> int:
             access_log=options.log_level == "debug",
             server_header=False,
             timeout_graceful_shutdown=STOP_SECONDS,
-        )
+        ),
+        app.state.updates,
     )
     try:
         server.run(sockets=[listening])
@@ -126,7 +144,8 @@ def serve(options: Options) -> int:
         options: Where to listen and what to log.
 
     Returns:
-        The exit status: 0 stopped as asked, 1 could not start, 2 no such address, 44 the port is taken.
+        The exit status: 0 stopped as asked, 1 could not start, 2 no such address or a variable that cannot be meant,
+        44 the port is taken.
     """
     logging.basicConfig(
         level=options.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -134,11 +153,16 @@ def serve(options: Options) -> int:
     for number in {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGBREAK", signal.SIGTERM)}:
         signal.signal(number, _stay)
     try:
+        settings = take(os.environ)
+    except SettingsInvalid as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    try:
         listening = bind(options.host, options.port)
     except OSError as error:
         return _explain(error, options)
     try:
-        return _run(options, listening)
+        return _run(options, listening, settings)
     except OSError as error:
         if error.errno not in _TAKEN:
             raise

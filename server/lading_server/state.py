@@ -32,6 +32,7 @@ class State:
         lane: Where it computes.
         began: When the server started, on the monotonic clock.
         engine_failure: How the engine's last call failed by the engine's fault; nothing after one that did not.
+        fallback_reason: Why the launcher runs this backend although another one is preferred.
     """
 
     variant: Variant
@@ -40,6 +41,7 @@ class State:
     instance: str = field(default_factory=instance_id)
     began: float = field(default_factory=time.monotonic)
     engine_failure: str | None = None
+    fallback_reason: str | None = None
 
 
 def state_of(request: Request) -> State:

@@ -74,7 +74,7 @@ async def client(make: Callable[[], Engine] = cpu_engine, variant: Variant = "cp
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
         app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://server") as made,
+        httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as made,
     ):
         yield made
 
@@ -348,13 +348,14 @@ def test_pointers_escape_what_the_standard_says() -> None:
 def test_the_openapi_document_is_complete() -> None:
     document = create_app("cpu", cpu_engine).openapi()
     operations = [(path, operation) for path, methods in document["paths"].items() for operation in methods.values()]
-    assert {path for path, _ in operations} == {"/health", "/v1/similarity"}
+    assert {path for path, _ in operations} > {"/health", "/v1/similarity", "/backend/cuda-status"}
     tags = {tag["name"] for tag in document["tags"]}
     for path, operation in operations:
         assert operation["summary"], path
         assert operation["description"], path
         assert set(operation["tags"]) <= tags
-        assert operation["responses"]["200"]["content"]["application/json"]["schema"]["$ref"]
+        good = next(response for status, response in operation["responses"].items() if int(status) < 400)
+        assert "text/event-stream" in good["content"] or good["content"]["application/json"]["schema"]["$ref"]
         for status, response in operation["responses"].items():
             if int(status) >= 400:
                 assert response["content"] == {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
@@ -372,22 +373,36 @@ def table(text: str, heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in row] for row in rows]
 
 
+@pytest.mark.proves("S0-25")
 def test_the_reference_page_lists_exactly_the_routes() -> None:
     paths = create_app("cpu", cpu_engine).openapi()["paths"]
-    served = {
-        (method.upper(), path, operation["summary"])
+    served = [
+        [f"`{method.upper()} {path}`", operation["summary"]]
         for path, methods in paths.items()
         for method, operation in methods.items()
-    }
+    ]
     rows = table(REFERENCE.read_text(encoding="utf-8"), "Endpoints")
-    listed = {(*row[0].strip("`").split(" "), row[1]) for row in rows}
-    assert listed == {*served, ("GET", "/openapi.json", "This API as an OpenAPI document")}
+    assert rows == [*served, ["`GET /openapi.json`", "This API as an OpenAPI document"]]
 
 
 def test_the_reference_page_lists_the_fields_of_health_in_their_order() -> None:
     document = create_app("cpu", cpu_engine).openapi()
     rows = table(REFERENCE.read_text(encoding="utf-8"), "Health")
     assert [row[0].strip("`") for row in rows] == list(document["components"]["schemas"]["Health"]["properties"])
+
+
+@pytest.mark.parametrize(("heading", "record"), [("Progress", "Progress"), ("Status", "CudaStatus")])
+def test_the_reference_page_lists_the_fields_of_the_backends_records(heading: str, record: str) -> None:
+    made = create_app("cpu", cpu_engine).openapi()["components"]["schemas"][record]["properties"]
+    section = REFERENCE.read_text(encoding="utf-8").partition(f"\n### {heading}\n")[2].partition("\n#")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in section.splitlines() if "| `" in line]
+    assert [(row[0].strip("`"), row[2]) for row in rows] == [(name, made[name]["description"]) for name in made]
+
+
+def test_the_reference_page_lists_every_variable_that_is_read() -> None:
+    source = (Path(similarity.__file__).parent / "updates" / "settings.py").read_text(encoding="utf-8")
+    rows = table(REFERENCE.read_text(encoding="utf-8"), "Configuration")
+    assert {row[0].strip("`") for row in rows} == {*re.findall(r"LADING_[A-Z_]+", source), "LADING_INSTANCE"}
 
 
 def test_the_reference_page_has_the_limits_of_the_program() -> None:
@@ -400,8 +415,9 @@ def test_the_reference_page_has_the_limits_of_the_program() -> None:
 def test_the_reference_page_lists_every_problem_code() -> None:
     sources = "".join(
         (Path(similarity.__file__).parent / name).read_text(encoding="utf-8")
-        for name in ("similarity.py", "problems.py")
+        for name in ("similarity.py", "problems.py", "updates/refusals.py", "updates/guard.py")
     )
-    written = set(re.findall(r'code="([a-z-]+)"', sources)) | {"not-found", "method-not-allowed"}
+    written = set(re.findall(r'code="([a-z-]+)"|HTTPStatus\.\w+,\s+"([a-z-]+)"', sources))
+    codes = {code for found in written for code in found if code} | {"not-found", "method-not-allowed", "bad-request"}
     rows = table(REFERENCE.read_text(encoding="utf-8"), "Problems")
-    assert {row[0].strip("`") for row in rows} == written
+    assert {row[0].strip("`") for row in rows} == codes

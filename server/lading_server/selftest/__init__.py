@@ -1,5 +1,7 @@
 """``--selftest``: does this build work on this machine? A JSON report, whatever happens.
 
+With ``LADING_SELFTEST=quick`` in the environment only what a launcher asks before it starts a build: one kernel.
+
 Exit status 0 when no check failed, 1 otherwise. Standard output carries the report and nothing else, also when a
 library prints there on its own; progress goes to standard error.
 """
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 Made = TypeVar("Made")
 
 EXIT_FAILED = 1
+QUICK_VARIABLE = "LADING_SELFTEST"
 SEED_BITS = 32
 
 
@@ -104,7 +107,7 @@ def _run_checks(variant: Variant, *, require_gpu: bool, seed: int, notify: Calla
         random=np.random.default_rng(seed),
     )
     results = []
-    for check in checks(situation):
+    for check in checks(situation, quick=os.environ.get(QUICK_VARIABLE) == "quick"):
         results.append(run(check))
         notify(results[-1])
     facts = situation.facts

@@ -15,6 +15,9 @@ from lading_server.selftest.numerics import FP32, TorchNumerics, numpy_matmul
 from lading_server.selftest.report import Check, CheckFailedError, CheckSkippedError, Evidence
 from lading_server.variant import Variant
 
+# What tells within seconds whether this build computes on this machine's GPU: its torch, the device, one kernel.
+QUICK = frozenset({"imports", "torch.build", "cuda.device", "cuda.cublas.fp32"})
+
 
 @dataclass(frozen=True, kw_only=True)
 class Situation:
@@ -117,8 +120,17 @@ def _check_origin(situation: Situation) -> Evidence:
     return libraries.check_origin(situation.torch)
 
 
-def checks(situation: Situation) -> list[Check]:
-    """The checks in their order; the last one looks at everything that the others made the process load."""
+def checks(situation: Situation, *, quick: bool = False) -> list[Check]:
+    """The checks in their order; the last one looks at everything that the others made the process load.
+
+    Args:
+        situation: What they depend on.
+        quick: Only those of :data:`QUICK`.
+    """
+    return [check for check in _all(situation) if not quick or check.name in QUICK]
+
+
+def _all(situation: Situation) -> list[Check]:
     return [
         Check(name="imports", work=_made(modules.check_imports, modules.REQUIRED)),
         Check(name="numpy.matmul", work=_made(numpy_matmul, situation.random)),
