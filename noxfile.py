@@ -29,6 +29,7 @@ CHECKLIST = ROOT.parent / "shared" / "checklist.md"
 # Flavors whose torch the package index has; cu118 needs an index of the maintainer's own.
 FLAVORS = ("cpu", "cu126", "cu128", "cu130")
 GROUPS = ("tests", "types", "lint")
+ALONE = ("ci", "sbom")  # groups of tools that have an environment to themselves
 
 
 def prepare(session: nox.Session, lock: str) -> None:
@@ -106,16 +107,26 @@ def acceptance(session: nox.Session) -> None:
 
 @nox.session
 def workflows(session: nox.Session) -> None:
-    """Check that the rendered CI workflows, schemas and reference pages are those of their sources."""
+    """Check that rendered workflows, schemas and pages are those of their sources, and the workflows by known tools."""
     prepare(session, "tests")
     session.run("python", "workflows/render.py", "--check")
+    session.run("python", "workflows/check.py")
     session.run("lading", "schema")
     session.run("lading", "check")
 
 
 @nox.session(default=False)
+def rehearse(session: nox.Session) -> None:
+    """Rehearse a release with the CPU build by the workflows' own steps, to a folder and a local object store."""
+    prepare(session, "tests")
+    out = OUT / "rehearsal"
+    session.run("lading", "build", "--cpu", "--profile", "fast", "--out", str(out), *session.posargs)
+    session.run("python", "workflows/rehearse.py", str(out / "release"))
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Measure packing, installing and updating against the common way, on the real tree that ``build_cuda`` made."""
+    """Measure packing, updating, installing and uploading against the common way, on the tree of ``build_cuda``."""
     prepare(session, "lading")
     tree = OUT / "tree" / "cu126"
     words = ["--tree", str(tree / "lading-server-cuda"), "--buildinfo", str(tree / "buildinfo.json")]
@@ -123,6 +134,10 @@ def bench(session: nox.Session) -> None:
     for python in sorted((OUT / "env").glob("cu126-*/bin/python")):
         words += ["--freeze-python", str(python)]
     session.run("python", "-m", "bench.run", *words, *session.posargs)
+    if not session.posargs:
+        # Apart: boto3, the peer, would be imported by every client command where it is installed.
+        prepare(session, "tests")
+        session.run("python", "-m", "bench.run", *words, "--row", "upload", "--out", str(OUT / "bench-upload"))
 
 
 @nox.session(default=False)
@@ -151,9 +166,10 @@ def lock(session: nox.Session) -> None:
         session.run(
             *common, str(LOCKS / f"{flavor}.in"), "-o", str(LOCKS / f"{flavor}.txt"), env=environment, external=True
         )
-    session.run(
-        *common, "pyproject.toml", "--group", "package", "-o", str(LOCKS / "lading.txt"), env=environment, external=True
-    )
+    words = ["pyproject.toml", "--extra", "s3", "--group", "package"]
+    session.run(*common, *words, "-o", str(LOCKS / "lading.txt"), env=environment, external=True)
+    for group in ALONE:
+        session.run(*common, "--group", group, "-o", str(LOCKS / f"{group}.txt"), env=environment, external=True)
     doubles = Path("tests/doubles")
     session.run(*common, str(doubles / "swift.in"), "-o", str(doubles / "swift.txt"), env=environment, external=True)
     for group in GROUPS:

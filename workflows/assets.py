@@ -1,10 +1,9 @@
-"""Is a folder of assets whole, and did the host store exactly it? Fails the release when not.
+"""Is a folder of assets whole? Fails the release when not.
 
-It stands alone on the standard library, so that the job that publishes needs nothing but Python. It compares names,
-sizes and digests; it does not look into archives and does not upload anything.
+It stands alone on the standard library, and so is a second opinion on what Lading packs. It compares names, sizes and
+digests; it does not look into archives and does not upload anything.
 
     python workflows/assets.py complete FOLDER
-    python workflows/assets.py uploaded FOLDER LISTING     (one JSON object a line: name, size, state, digest)
 """
 
 from __future__ import annotations
@@ -84,35 +83,13 @@ def incomplete(here: Mapping[str, Fact], releases: Mapping[str, Mapping[str, Any
     return sorted({problem for problem in problems if problem})
 
 
-def not_stored(here: Mapping[str, Fact], listing: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What the host has otherwise than we have.
-
-    Args:
-        here: Our files.
-        listing: The host's, by name: size, state, digest (``sha256:...``).
-    """
-    problems = [f"{name} was not uploaded" for name in sorted(set(here) - set(listing))]
-    problems += [f"{name} is there and is not ours" for name in sorted(set(listing) - set(here))]
-    for name in sorted(set(here) & set(listing)):
-        theirs = listing[name]
-        found = (theirs.get("state"), theirs.get("size"), theirs.get("digest"))
-        wanted = ("uploaded", here[name].size, f"sha256:{here[name].sha256}")
-        if found != wanted:
-            problems.append(f"{name}: the host has {found}, we have {wanted}")
-    return problems
-
-
 def main(arguments: list[str]) -> int:
-    """Run one of the two checks; 0 when all is well, 70 when not."""
+    """Run the check; 0 when all is well, 70 when not."""
     match arguments:
         case ["complete", folder]:
             manifests = {path.name: json.loads(path.read_text("utf-8")) for path in Path(folder).glob("*.release.json")}
             here = facts(Path(folder))
             problems = incomplete(here, manifests)
-        case ["uploaded", folder, listing]:
-            lines = Path(listing).read_text("utf-8").splitlines()
-            here = facts(Path(folder))
-            problems = not_stored(here, {entry["name"]: entry for entry in map(json.loads, lines)})
         case _:
             print(__doc__, file=sys.stderr)
             return USAGE

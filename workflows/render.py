@@ -86,9 +86,12 @@ def weaknesses(workflow: object) -> list[str]:
     found = []
     if workflow.get("defaults", {}).get("run", {}).get("shell") != SHELL:
         found.append(f"the default shell is not {SHELL!r}")
-    if "permissions" not in workflow:
-        found.append("it does not say which permissions it needs")
+    if workflow.get("permissions") != {}:
+        found.append("it gives every job permissions: {} belongs at the top, and what a job needs at the job")
+    if "concurrency" not in workflow:
+        found.append("two runs of it may be at the same thing (concurrency)")
     for name, job in workflow["jobs"].items():
+        found += [f"job {name} does not say which permissions it needs"] if "permissions" not in job else []
         found += [f"job {name} has no timeout-minutes"] if "timeout-minutes" not in job else []
         found += [f"job {name} may fail unnoticed (continue-on-error)"] if "continue-on-error" in job else []
     for where, step in steps(workflow):

@@ -22,10 +22,12 @@ ids = pytest.mark.parametrize("path", EVERY, ids=lambda path: path.relative_to(r
 releases = pytest.mark.parametrize("path", BOTH_RELEASES, ids=lambda path: path.relative_to(render.ROOT).as_posix())
 
 MINIMAL = """
-permissions: {contents: read}
+permissions: {}
+concurrency: {group: a}
 defaults: {run: {shell: "bash -euo pipefail {0}"}}
 jobs:
   a:
+    permissions: {contents: read}
     timeout-minutes: 5
     steps:
       - uses: actions/checkout
@@ -61,7 +63,7 @@ def test_every_workflow_stops_at_the_first_error(path: Path) -> None:
 def test_the_rendered_workflows_are_those_of_the_sources() -> None:
     rendered = render.render_all(render.SOURCES)
 
-    assert set(rendered) == {path.name for path in SOURCES} == {"ci.yaml", "release.yaml"}
+    assert set(rendered) == {path.name for path in SOURCES} == {"ci.yaml", "refresh.yaml", "release.yaml"}
     assert render.stale(rendered, render.RENDERED) == []
 
 
@@ -133,7 +135,10 @@ def test_rendering_pins_the_actions_and_keeps_the_rest() -> None:
         ("uses: actions/checkout", "uses: actions/checkout@v4", "is not in actions.yaml"),
         ("uses: actions/checkout", "uses: evil/action # harmless", "is not in actions.yaml"),
         ("timeout-minutes: 5", "continue-on-error: true", "may fail unnoticed"),
-        ("permissions: {contents: read}", "name: x", "which permissions"),
+        ("permissions: {}", "permissions: {contents: write}", "gives every job permissions"),
+        ("permissions: {}", "name: x", "gives every job permissions"),
+        ("permissions: {contents: read}", "name: x", "does not say which permissions"),
+        ("concurrency: {group: a}", "name: x", "two runs of it"),
         (
             "uses: actions/checkout",
             "uses: actions/upload-artifact\n        with: {path: x}",
@@ -186,9 +191,14 @@ def run_the_step(folder: Path, *, environments: int = 1) -> subprocess.Completed
         python.chmod(0o755)
     (folder / "workflows").symlink_to(render.SOURCES)
     script = folder / "step.sh"
-    script.write_text(step.replace("${{ matrix.toolkit }}", "cu126"))
+    script.write_text(step)
     return subprocess.run(
-        ["bash", "-euo", "pipefail", str(script)], cwd=folder, capture_output=True, text=True, check=False
+        ["bash", "-euo", "pipefail", str(script)],
+        cwd=folder,
+        env={**os.environ, "FLAVOR": "cu126"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -255,55 +265,72 @@ def test_the_verifier_refuses_to_guess_the_toolkit(arguments: list[str]) -> None
     assert verify_torch_cuda.main(arguments) == 2
 
 
+def needs(job: dict[str, Any]) -> set[str]:
+    given = job.get("needs", [])
+    return {given} if isinstance(given, str) else set(given)
+
+
 @releases
 @pytest.mark.proves("S0-23", "S1-24")
-def test_nothing_is_public_before_everything_is_uploaded_and_compared(path: Path) -> None:
-    publish = load(path)["jobs"]["publish"]
-    names = [step.get("name") for step in publish["steps"]]
-    order = [
-        "Verify the set of assets",
-        "Make the draft",
-        "Upload the assets",
-        "Verify the uploaded assets",
-        "Publish the draft",
-    ]
+def test_everything_is_checked_before_anything_is_published_and_fetched_back_afterwards(path: Path) -> None:
+    jobs = load(path)["jobs"]
+    names = [step.get("name") for step in jobs["publish"]["steps"]]
+    order = ["Fetch the assets", "Verify the set of assets", "Verify checksums", "Publish", "Say what was published"]
 
-    assert publish["needs"] == "build"
-    assert [name for name in names if name in order] == order
-    assert names[-1] == "Publish the draft"
-    assert [command for command in commands(publish) if "--draft=false" in command] == commands(publish)[-1:]
+    assert [name for name in names if name in order] == order == names[-len(order) :]
+    assert needs(jobs["gate"]) == {"plan", "build", "gpu", "rebuild"}
+    assert {"gate", "attest"} <= needs(jobs["publish"])
+    assert "needs.gate.result == 'success'" in jobs["publish"]["if"]
+    assert "needs.plan.outputs.publish == 'true'" in jobs["publish"]["if"]
+    assert needs(jobs["verify"]) == {"plan", "publish"}
+    assert "secrets." not in json.dumps(jobs["verify"]), "what a stranger sees"
 
 
 @releases
 @pytest.mark.proves("S1-24")
-def test_the_pipeline_uploads_every_file_of_the_release_folder(path: Path) -> None:
+def test_the_pipeline_publishes_every_file_of_the_release_folder(path: Path) -> None:
     jobs = load(path)["jobs"]
     keep = next(step for step in jobs["build"]["steps"] if step.get("name") == "Keep the assets")
-    upload = next(step for step in jobs["publish"]["steps"] if step.get("name") == "Upload the assets")
+    fetch = next(step for step in jobs["publish"]["steps"] if step.get("name") == "Fetch the assets")
+    publish = next(step for step in jobs["publish"]["steps"] if step.get("name") == "Publish")
 
     assert keep["with"]["path"] == "out/release/*"
     assert keep["with"]["if-no-files-found"] == "error"
-    assert "for asset in assets/*; do" in upload["run"]
+    assert fetch["with"] == {
+        "pattern": "assets-*", "merge-multiple": True, "path": "assets", "digest-mismatch": "error",
+    }  # fmt: skip
+    assert "lading publish assets" in publish["run"]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="the step runs on the Linux runner")
-@pytest.mark.proves("S0-23")
-def test_an_upload_that_fails_stops_the_job(tmp_path: Path) -> None:
-    steps = load(render.RENDERED / "release.yaml")["jobs"]["publish"]["steps"]
-    upload = next(step["run"] for step in steps if step.get("name") == "Upload the assets")
-    for name in ("a", "b", "c"):
-        (tmp_path / "assets").mkdir(exist_ok=True)
-        (tmp_path / "assets" / name).write_text(name)
-    (tmp_path / "gh").write_text('#!/bin/sh\necho "$4" >> calls\ncase "$4" in *b) exit 1;; esac\n')
-    (tmp_path / "gh").chmod(0o755)
-    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "GITHUB_REF_NAME": "v0.1.0"}
+@releases
+def test_only_the_jobs_that_must_may_write_and_only_behind_a_reviewed_environment(path: Path) -> None:
+    jobs = load(path)["jobs"]
+    writers = {name for name, job in jobs.items() if "write" in job["permissions"].values()}
 
-    done = subprocess.run(["bash", "-euo", "pipefail", "-c", upload], cwd=tmp_path, env=environment, check=False)
+    assert writers == {"attest", "publish"}
+    assert all(job["permissions"].get("contents") in {"read", None} for name, job in jobs.items() if name != "publish")
+    assert {name for name, job in jobs.items() if "secrets." in json.dumps(job)} == {"publish"}
+    assert jobs["publish"]["environment"] == "release"
+    assert not commands(jobs["attest"]), "nothing of the repository runs where the workflow's identity can be used"
 
-    assert done.returncode == 1
-    assert (tmp_path / "calls").read_text().split() == ["assets/a", "assets/b"], (
-        "c is not tried, the draft stays a draft"
-    )
+
+@releases
+def test_a_hand_started_run_publishes_only_when_it_is_told_to(path: Path) -> None:
+    workflow: dict[Any, Any] = load(path)
+    started = workflow[True]  # what YAML makes of the key `on`
+
+    assert started["workflow_dispatch"]["inputs"]["publish"]["default"] is False
+    assert started["push"] == {"tags": ["v*"]}
+    assert "needs.plan.outputs.publish != 'true'" in workflow["jobs"]["rehearse"]["if"]
+
+
+@ids
+def test_no_release_takes_anything_from_a_cache_and_what_is_cached_is_keyed_by_locks(path: Path) -> None:
+    for where, step in render.steps(load(path)):
+        assert "cache" not in step.get("with", {}), where
+        if str(step.get("uses", "")).startswith("actions/cache"):
+            assert path.name == "ci.yaml"
+            assert "hashFiles('build/requirements/*.txt'" in step["with"]["key"], where
 
 
 # --- the set of assets ------------------------------------------------------------------------------------------------
@@ -386,38 +413,3 @@ def test_a_cuda_release_without_libs_and_a_file_over_the_limit_are_refused() -> 
 
     assert any("a cu126 release has ['core', 'libs']" in problem for problem in problems)
     assert any("the host takes less than 2,147,483,648" in problem for problem in problems)
-
-
-def listing(folder: Path) -> list[dict[str, Any]]:
-    return [
-        {"name": name, "size": fact.size, "state": "uploaded", "digest": f"sha256:{fact.sha256}"}
-        for name, fact in assets.facts(folder).items()
-    ]
-
-
-def test_a_host_that_has_exactly_our_files_passes(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "l").write_text("\n".join(json.dumps(entry) for entry in listing(folder)))
-
-    assert assets.main(["uploaded", str(folder), str(tmp_path / "l")]) == 0
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        ({"state": "starter"}, "a.patch: the host has ('starter'"),
-        ({"size": 0}, "a.patch: the host has ('uploaded', 0"),
-        ({"digest": "sha256:" + "0" * 64}, "a.patch: the host has"),
-        ({"digest": None}, "a.patch: the host has"),
-        ({"name": "a.patch.1"}, "a.patch was not uploaded"),
-        ({"name": "a.patch.1"}, "a.patch.1 is there and is not ours"),
-    ],
-)
-@pytest.mark.proves("S0-23")
-def test_a_host_that_has_other_files_stops_the_release(
-    folder: Path, tmp_path: Path, change: dict[str, Any], says: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    entries = [entry | (change if entry["name"] == "a.patch" else {}) for entry in listing(folder)]
-    (tmp_path / "l").write_text("\n".join(json.dumps(entry) for entry in entries))
-
-    assert assets.main(["uploaded", str(folder), str(tmp_path / "l")]) == assets.FAILED
-    assert says in capsys.readouterr().out
