@@ -107,7 +107,7 @@ def test_every_command_that_takes_long_can_be_asked_by_the_environment(shop: Sho
     events = lines((tmp_path / "events.jsonl").read_text())
     assert events[0]["phase"] == "publishing"
     assert events[-1]["event"] == "result"
-    assert events[-1]["result"]["releases"][0]["version"] == "0.1.0"
+    assert events[-1]["result"]["destinations"][0]["result"]["releases"][0]["version"] == "0.1.0"
 
 
 @pytest.mark.parametrize("to", ["fd:77", "no/such/folder/events.jsonl"])

@@ -69,10 +69,10 @@ def packed(tmp_path: Path) -> Path:
 
 
 def test_from_a_packed_folder_to_a_removed_installation(lading: Lading, packed: Path, tmp_path: Path) -> None:
-    published = lading.json("publish", packed, "--to", "./store")["releases"][0]
+    published = lading.json("publish", packed, "--to", "./store")["destinations"][0]["result"]
     assert published["bytes_uploaded"] > 0
     assert published["development"] is True
-    assert lading.json("publish", packed, "--to", "./store")["releases"][0]["bytes_uploaded"] == 0
+    assert lading.json("publish", packed, "--to", "./store")["destinations"][0]["result"]["bytes_uploaded"] == 0
 
     # The release says nothing of the machine that it needs, and the machine may have no GPU.
     where = ["--root", "store/metadata/1.root.json", "--app", APP, "--data", "data", "--force"]
@@ -113,7 +113,7 @@ def test_keys_stay_in_their_folder_and_a_second_machine_publishes_without_them(
     assert "Nothing new to sign" in lading.run("sign", packed, "--repo", "signed", "--keys", "secret").stdout
     (tmp_path / "secret").rename(tmp_path / "elsewhere")
     published = lading.json("publish", packed, "--to", "./store", "--signed", "signed", "--keys", "none")
-    assert len(published["releases"][0]["metadata"]) == 6
+    assert len(published["destinations"][0]["result"]["metadata"]) == 6
     assert not (tmp_path / "none").exists()
     where = ("--root", "store/metadata/1.root.json", "--app", APP, "--data", "data")
     lading.json("install", "store", *where, "--force")

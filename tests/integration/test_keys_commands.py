@@ -72,7 +72,7 @@ def test_from_the_first_key_to_a_rotated_one(desk: Desk, tmp_path: Path) -> None
         (tmp_path / f"keys/root-{number}.pem").rename(tmp_path / f"safe/root-{number}.pem")
 
     write_packed(tmp_path / "packed", "0.1.0", CORE)
-    published = desk.json("publish", "packed", "--to", "./store", "--keys", "keys")["releases"][0]
+    published = desk.json("publish", "packed", "--to", "./store", "--keys", "keys")["destinations"][0]["result"]
     assert published["development"] is False
     desk.json("keys", "export-root", "root.json")
     assert (tmp_path / "root.json").read_bytes() == (tmp_path / "keys/1.root.json").read_bytes()

@@ -176,7 +176,7 @@ def install_command(
             channel=channel,
             version=version,
             flavor=flavor,
-            host=host_facts(),
+            host=host_facts,
             force=force,
             progress=talk.progress,
         )
@@ -191,7 +191,7 @@ def install_command(
             channel=channel,
             version=version,
             flavor=flavor,
-            host=host_facts(),
+            host=host_facts,
             force=force,
             keep=keep,
             repair=repair,

@@ -126,16 +126,15 @@ def update_command(
         channel=channel,
         version=version,
     )
-    host = host_facts()
     if check or dry_run:
-        report = find_updates(folder, variant, overrides=wished, host=host, force=force, plan=dry_run)
+        report = find_updates(folder, variant, overrides=wished, host=host_facts, force=force, plan=dry_run)
     else:
         with cancelled_by_signals() as cancel:
             report = update(
                 folder,
                 variant,
                 overrides=wished,
-                host=host,
+                host=host_facts,
                 force=force,
                 keep=keep,
                 repair=repair,

@@ -108,7 +108,7 @@ class Client:
             channel=self.channel,
             version=version,
             flavor=flavor,
-            host=host_facts(),
+            host=host_facts,
             force=force,
         )
 
@@ -153,7 +153,7 @@ class Client:
                 channel=self.channel,
                 version=version,
                 flavor=flavor,
-                host=host_facts(),
+                host=host_facts,
                 force=force,
                 keep=self.keep,
                 repair=repair,
@@ -237,7 +237,7 @@ class Client:
                 self.data,
                 variant,
                 overrides=self._overrides(),
-                host=host_facts(),
+                host=host_facts,
                 keep=self.keep,
                 repair=repair,
                 progress=progress,

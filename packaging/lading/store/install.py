@@ -29,7 +29,6 @@ from lading.fetch.mirrors import failed_mirrors
 from lading.fetch.source import Source
 from lading.fetch.tally import Tally
 from lading.host.platform import this_platform
-from lading.host.record import HostFacts
 from lading.manifest.base import Platform
 from lading.manifest.release import Release
 from lading.progress import Progress, Silent
@@ -57,7 +56,7 @@ from lading.store.staging import TREE
 from lading.store.state import read_state, write_state
 from lading.store.trials import lift
 from lading.store.unfinished import begin, take_over
-from lading.store.wish import Wish, opened, trusted_choice
+from lading.store.wish import Machine, Wish, opened, trusted_choice
 
 
 def install(
@@ -70,7 +69,7 @@ def install(
     version: str | None = None,
     flavor: str | None = None,
     platform: Platform | None = None,
-    host: HostFacts | None = None,
+    host: Machine | None = None,
     force: bool = False,
     keep: int = KEEP,
     repair: bool = False,
@@ -89,7 +88,8 @@ def install(
         version: A version; the channel's newest when none.
         flavor: ``cpu`` or a toolkit's name; none to take the one that fits the machine, or the only one.
         platform: Another platform than this machine's.
-        host: This machine, by which a flavor is chosen and one that cannot run is refused; nothing is checked without.
+        host: This machine, or how to look at it, by which a flavor is chosen and one that cannot run is refused;
+            nothing is checked without.
         force: Install what was named, or the only one, although it cannot run here; and a version that was named
             although its publisher withdrew it.
         keep: How many versions to keep, the one in use and the one before included, which always stay.

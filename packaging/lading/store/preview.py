@@ -8,7 +8,6 @@ from pathlib import Path
 from lading.fetch.source import Source
 from lading.fetch.tally import Tally
 from lading.host.platform import this_platform
-from lading.host.record import HostFacts
 from lading.manifest.base import Platform
 from lading.manifest.release import Release
 from lading.progress import Progress, Silent
@@ -22,7 +21,7 @@ from lading.store.safety import check_release
 from lading.store.staging import TREE
 from lading.store.survey import Survey
 from lading.store.unfinished import resumable
-from lading.store.wish import Wish, copied_trust, opened, trusted_choice
+from lading.store.wish import Machine, Wish, copied_trust, opened, trusted_choice
 
 
 def plan_install(
@@ -35,7 +34,7 @@ def plan_install(
     version: str | None = None,
     flavor: str | None = None,
     platform: Platform | None = None,
-    host: HostFacts | None = None,
+    host: Machine | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> PlanReport:
@@ -62,9 +61,15 @@ def plan_install(
         installed=versions_in_use(data, app),
         progress=progress or Silent(),
     )
-    with opened(source) as repository, copied_trust(data) as scratch:
-        release = trusted_choice(repository, scratch, wish, keeps=False).release
-        return _report(repository, release, Home(data, release.variant), scratch)
+    with opened(source) as repository:
+        return plan_wish(repository, data, wish)
+
+
+def plan_wish(source: Source, data: Path, wish: Wish) -> PlanReport:
+    """Say what installing from an open repository would do; raises as :func:`plan_install`."""
+    with copied_trust(data) as scratch:
+        release = trusted_choice(source, scratch, wish, keeps=False).release
+        return _report(source, release, Home(data, release.variant), scratch)
 
 
 def _report(source: Source, release: Release, home: Home, scratch: Path) -> PlanReport:

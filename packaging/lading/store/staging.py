@@ -326,7 +326,7 @@ class Staging:
             write_atomic(self.version / RELEASE_FILE, canonical_json(self.release))
             folders = [self.version, self.tree, *(self.tree / folder for folder in folders_of(wanted))]
             with ThreadPoolExecutor(FLUSH_THREADS, thread_name_prefix="flush") as workers:
-                list(workers.map(fsync_folder, folders))
+                list(workers.map(_flush, (folders[start::FLUSH_THREADS] for start in range(FLUSH_THREADS))))
             write_atomic(self.version / VERSION_MARKER, canonical_json(marker))
         except OSError as error:
             raise as_host_error(error, f"writing {self.version}") from error
@@ -364,13 +364,20 @@ def _damaged_copy(path: Path, found: str, wanted: str | None) -> DigestMismatch:
 
 
 def _make_folders(tree: Path, paths: Iterable[str]) -> None:
-    """Make the folders of a tree's paths, the outer ones first; several at once, because each waits for the journal."""
-    levels: defaultdict[int, list[Path]] = defaultdict(list)
-    for folder in folders_of(paths):
-        levels[folder.count("/")].append(tree / folder)
-    with ThreadPoolExecutor(FLUSH_THREADS, thread_name_prefix="folders") as workers:
-        for level in sorted(levels):
-            list(workers.map(_make_folder, levels[level]))
+    """Make the folders of a tree's paths, the outer ones first."""
+    for folder in sorted(folders_of(paths)):
+        place = f"{tree}/{folder}"
+        try:
+            os.mkdir(place)  # noqa: PTH102 (hundreds of folders)
+        except FileExistsError:
+            _make_folder(Path(place))  # it is one already, or something is in its way
+        except OSError as error:
+            raise as_host_error(error, f"writing {place}") from error
+
+
+def _flush(folders: Sequence[Path]) -> None:
+    for folder in folders:
+        fsync_folder(folder)
 
 
 def _make_folder(folder: Path) -> None:

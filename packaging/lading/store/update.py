@@ -24,13 +24,10 @@ from packaging.version import Version as Number
 
 from lading.errors import AccessDenied, FormatInvalid, LadingError, NotInstalled
 from lading.fetch.source import Source
-from lading.host.assess import assess
-from lading.host.record import HostFacts
 from lading.manifest.base import Record, Variant
 from lading.manifest.channel import Withdrawal
 from lading.manifest.release import Release
 from lading.progress import Progress, Silent
-from lading.store.choice import candidate_of
 from lading.store.collect import KEEP
 from lading.store.home import Home, lock_file
 from lading.store.install import install_release
@@ -39,10 +36,10 @@ from lading.store.lock import hold
 from lading.store.marker import VersionMarker
 from lading.store.origin import Origin, read_origin, write_origin
 from lading.store.planned import PlanReport
-from lading.store.preview import plan_install
+from lading.store.preview import plan_wish
 from lading.store.result import InstallResult
 from lading.store.state import Failure, read_state
-from lading.store.wish import Chosen, Wish, copied_trust, opened, trusted_choice
+from lading.store.wish import Chosen, Machine, Wish, copied_trust, opened, trusted_choice
 
 Outcome = Literal["available", "up to date", "held back", "older", "updated"]
 
@@ -169,7 +166,7 @@ def update(
     variant: Variant | None = None,
     *,
     overrides: Overrides | None = None,
-    host: HostFacts | None = None,
+    host: Machine | None = None,
     force: bool = False,
     keep: int = KEEP,
     repair: bool = False,
@@ -183,7 +180,8 @@ def update(
         data: The data directory.
         variant: Only this one; all that are installed without it.
         overrides: What to do other than it was installed with.
-        host: This machine. A release that no longer runs on it is refused, unless the installed one does not either.
+        host: This machine, or how to look at it. A release that no longer runs on it is refused, unless the installed
+            one does not either.
         force: Install even that; and a version that is named although its publisher withdrew it.
         keep, repair, limit, progress, cancel: As for :func:`lading.store.install.install`.
 
@@ -240,7 +238,7 @@ def find_updates(
     variant: Variant | None = None,
     *,
     overrides: Overrides | None = None,
-    host: HostFacts | None = None,
+    host: Machine | None = None,
     force: bool = False,
     plan: bool = False,
 ) -> UpdateReport:
@@ -262,25 +260,15 @@ def find_updates(
     return UpdateReport(variants=tuple(found))
 
 
-def _find(home: Home, wished: Overrides, *, host: HostFacts | None, force: bool, plan: bool) -> VariantUpdate:
+def _find(home: Home, wished: Overrides, *, host: Machine | None, force: bool, plan: bool) -> VariantUpdate:
     wish = _wish(home, wished, Silent(), host=host, force=force)
     with opened(wish.source) as repository:
         chosen = _seen_choice(repository, home.data, wish)
         found = _judged(home, chosen, wish, repository, named=wished.version is not None)
         if not plan or found.outcome != "available":
             return found
-        report = plan_install(
-            repository,
-            wish.root,
-            home.data,
-            app=wish.app,
-            channel=wish.channel,
-            version=chosen.release.version,
-            flavor=wish.flavor,
-            platform=wish.platform,
-            host=wish.host,
-            force=wish.force or wish.take_withdrawn,
-        )
+        wish = replace(wish, version=chosen.release.version, force=wish.force or wish.take_withdrawn)
+        report = plan_wish(repository, home.data, wish)
     return found.model_copy(update={"plan": report})
 
 
@@ -297,7 +285,7 @@ def check_for_update(
     variant: Variant,
     *,
     overrides: Overrides | None = None,
-    host: HostFacts | None = None,
+    host: Machine | None = None,
     offline: bool = False,
 ) -> UpdateCheck:
     """Ask whether there is an update, as a program does when it starts: whatever goes wrong is an answer, not an error.
@@ -370,15 +358,14 @@ def _judged(home: Home, chosen: Chosen, wish: Wish, repository: Source, *, named
     )
 
 
-def _runs(home: Home, host: HostFacts | None) -> bool:
-    """Whether the release in use may run here; one that was forced onto a machine is kept up to date all the same."""
-    installed = current_version(home)
-    if host is None or installed is None:
-        return True
+def _release_of(installed: Installed | None) -> Release | None:
+    """The release that a version was installed from; none when its record is damaged."""
+    if installed is None:
+        return None
     try:
-        return assess(host, candidate_of(installed.release())).verdict != "no"
+        return installed.release()
     except FormatInvalid:
-        return True
+        return None
 
 
 def _number(version: Installed | None) -> str | None:
@@ -411,7 +398,7 @@ def _nothing(data: Path, variant: Variant | None) -> NotInstalled:
     )
 
 
-def _wish(home: Home, wished: Overrides, progress: Progress, *, host: HostFacts | None, force: bool) -> Wish:
+def _wish(home: Home, wished: Overrides, progress: Progress, *, host: Machine | None, force: bool) -> Wish:
     """What to ask for: as it was installed, unless the caller wants something else."""
     origin = read_origin(home.origin) or _origin_of(current_version(home))
     source = wished.source or (origin.sources if origin else ())
@@ -431,7 +418,8 @@ def _wish(home: Home, wished: Overrides, progress: Progress, *, host: HostFacts 
         flavor=origin.flavor,
         platform=origin.platform,
         host=host,
-        force=force or not _runs(home, host),
+        kept=_release_of(current_version(home)),
+        force=force,
         take_withdrawn=force,
         installed=versions_in_use(home.data, origin.app),
         held=read_state(home.state).held,

@@ -8,26 +8,32 @@ from __future__ import annotations
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeAlias
 
 from lading.fetch.address import open_source
 from lading.fetch.source import Source
 from lading.fetch.trust import Trust
+from lading.host.assess import assess
 from lading.host.choice import Resolution
 from lading.host.record import HostFacts
 from lading.manifest.base import Platform
 from lading.manifest.channel import Channel, Withdrawal
 from lading.manifest.release import Release
 from lading.progress import Progress
-from lading.store.choice import choose_release
+from lading.store.choice import candidate_of, choose_release
 from lading.store.collect import KEEP
 from lading.store.home import trust_folder
 from lading.store.installation import installation, known_installation
 from lading.store.lock import hold_patiently
 from lading.store.rollout import Asked, needs_draw, waiting, withdrawal_of_installed
+
+Machine: TypeAlias = HostFacts | Callable[[], HostFacts]
+"""What a machine is, or how to look at it, which is done while the metadata comes: drivers take up to seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +41,8 @@ class Wish:
     """What the caller asked for; the fields are those of :func:`install`.
 
     Attributes:
+        kept: The release in use, when that is to be brought up to date: if even that cannot run on this machine,
+            somebody forced it here, and newer ones are taken as well.
         take_withdrawn: Take the version that is named although its publisher withdrew it.
         installed: The versions that are in use, by flavor.
         held: The newest version that a roll back left.
@@ -48,7 +56,8 @@ class Wish:
     version: str | None
     flavor: str | None
     platform: Platform
-    host: HostFacts | None = None
+    host: Machine | None = None
+    kept: Release | None = None
     force: bool = False
     take_withdrawn: bool = False
     installed: Mapping[str, str] = field(default_factory=dict)
@@ -99,7 +108,8 @@ def trusted_choice(source: Source, data: Path, wish: Wish, *, keeps: bool = True
         LadingError: As :func:`install`.
     """
     folder = trust_folder(data)
-    with hold_patiently(folder / "lock"):
+    with hold_patiently(folder / "lock"), ThreadPoolExecutor(1, thread_name_prefix="host") as looking:
+        machine = looking.submit(_machine, wish.host)
         trust = Trust(source, wish.root, folder, stop=wish.cancel)
         channel = trust.channel(wish.app, wish.channel)
         asked = _asked(channel, data, wish, keeps=keeps)
@@ -107,8 +117,8 @@ def trusted_choice(source: Source, data: Path, wish: Wish, *, keeps: bool = True
             channel,
             lambda entry: trust.release(entry, wish.app),
             asked,
-            host=wish.host,
-            force=wish.force,
+            host=machine.result(),
+            force=wish.force or not _may_run(wish.kept, machine.result()),
         )
     if choice is not None:
         _tell(choice, wish.progress)
@@ -119,6 +129,14 @@ def trusted_choice(source: Source, data: Path, wish: Wish, *, keeps: bool = True
         withdrawn=withdrawal_of_installed(channel, asked),
         waiting=None if wish.version else waiting(channel, asked, release.version),
     )
+
+
+def _machine(host: Machine | None) -> HostFacts | None:
+    return host() if callable(host) else host
+
+
+def _may_run(release: Release | None, host: HostFacts | None) -> bool:
+    return release is None or host is None or assess(host, candidate_of(release)).verdict != "no"
 
 
 def _asked(channel: Channel, data: Path, wish: Wish, *, keeps: bool) -> Asked:
