@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lading_server.engine import geometry
 from lading_server.engine.base import RELATIVE_TOLERANCE, Matches, Metric, Rows, toolkit_name
-from lading_server.engine.driver import DriverFacts, explain, probe_driver
+from lading_server.engine.driver import DriverFacts, explain, load_problem, probe_driver
 from lading_server.engine.numpy_engine import NumpyEngine
 from lading_server.engine.select import NO_TORCH, select_engine
 from lading_server.selftest.engines import reference
@@ -168,6 +168,15 @@ def test_a_missing_driver_is_a_fact_and_no_error() -> None:
     assert facts.load_error is not None
     assert "libno-such-driver.so.1" in facts.load_error
     assert facts.init_code is None
+
+
+def test_what_the_loader_said_is_told_and_not_what_a_frozen_program_makes_of_it() -> None:
+    said = OSError("libcuda.so.1: cannot open shared object file: No such file or directory")
+    guess = OSError("Most likely this dynlib/dll was not found when the application was frozen.")
+    guess.__cause__ = said
+    assert load_problem(guess) == load_problem(said) == str(said)
+    guess.__cause__ = RuntimeError("something else")
+    assert load_problem(guess) == str(guess)
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,16 @@ def _error_name(driver: ctypes.CDLL, code: int) -> str:
     return name.value.decode("ascii", "replace")
 
 
+def load_problem(error: OSError) -> str:
+    """What the system's loader said. A frozen program wraps that in a guess, which is wrong for a driver.
+
+    Args:
+        error: What loading raised.
+    """
+    said = error.__cause__ or error.__context__
+    return str(said if isinstance(said, OSError) else error)
+
+
 def probe_driver(library: str = LIBRARY) -> DriverFacts:
     """Ask the driver.
 
@@ -57,7 +67,7 @@ def probe_driver(library: str = LIBRARY) -> DriverFacts:
     try:
         driver = ctypes.CDLL(library)
     except OSError as error:
-        return DriverFacts(load_error=str(error))
+        return DriverFacts(load_error=load_problem(error))
     version = _driver_version(driver)
     code = int(driver.cuInit(0))
     count = ctypes.c_int()
