@@ -165,10 +165,16 @@ class Stage:
             threading.Event().wait(0.1)
 
     def kill_at(self, child: subprocess.Popen[str], where: str, count: int, share: float) -> bool:
-        """Kill it when so many requests (or, at GitHub, so many moments of an upload) have come; whether it did."""
+        """Kill it when so many requests have come; whether it did.
+
+        At GitHub, when an upload has come so many MiB further, or when so many assets were stored.
+        """
         if where == "github":
             left = iter(range(count, -1, -1))
             self.github.moment = lambda: child.kill() if next(left, None) == 0 else None
+        elif where == "github, stored":
+            had = len(self.github.uploads)
+            self.github.moment = lambda: child.kill() if len(self.github.uploads) >= had + count else None
         else:
             between = self.buckets[where]
             first = len(between.seen)
@@ -283,14 +289,13 @@ def kills(size: int) -> list[tuple[str, int, float]]:
     """Where, when, and how much of a body gets through: drawn once and for all.
 
     At the object stores each run gets some parts further. GitHub takes no parts, so its moments go over the whole of
-    the large volume, a moment for each MiB; those after it are reached only once and come last.
+    the large volume; those after it was stored are reached only once and come last.
     """
     draw = random.Random(SEED)
     stores = [(("swift", "moto")[number % 2], draw.randrange(1, 14), draw.random()) for number in range(KILLS * 2 // 3)]
-    large = size // MIB
-    within = sorted(draw.randrange(1, large) for _ in range(KILLS - len(stores) - 4))
-    after = [large + 40, *(draw.randrange(30, 60) for _ in range(3))]
-    return [*stores, *(("github", moment, 0.0) for moment in (*within, *after))]
+    within = sorted(draw.randrange(1, size // MIB - 100) for _ in range(KILLS - len(stores) - 4))
+    after = [("github, stored", 1, 0.0)] * 4
+    return [*stores, *(("github", moment, 0.0) for moment in within), *after]
 
 
 @pytest.mark.proves("S0-23")

@@ -20,7 +20,7 @@ class FolderDestination(Record):
     Attributes:
         kind: ``folder``.
         path: The folder, relative to the project.
-        asset_limit: Largest asset; larger archives are cut into volumes.
+        asset_limit: Largest asset; a publication refuses larger ones, so pack in volumes below it.
     """
 
     kind: Literal["folder"]
@@ -35,7 +35,7 @@ class GitHubDestination(Record):
         kind: ``github``.
         repository: ``owner/name``.
         api: Base URL of the API, for GitHub Enterprise.
-        asset_limit: Below the host's 2 GiB.
+        asset_limit: Largest asset, likewise; at most the host's 2 GiB.
     """
 
     kind: Literal["github"]
@@ -58,7 +58,7 @@ class S3Destination(Record):
         region: For the signature; R2 needs none, and otherwise the environment may say it.
         addressing: Whether the bucket stands in the path or in the host's name; decided by the endpoint when none.
         public: The base URL under which clients read.
-        asset_limit: Below 512 MB the CDN in front of R2 caches every asset.
+        asset_limit: Largest asset, likewise; below 512 MB the CDN in front of R2 caches every one.
     """
 
     kind: Literal["s3"]
