@@ -24,7 +24,7 @@ from lading.manifest.base import read_record
 from lading.manifest.release import Release
 from lading.store.home import trust_folder
 
-COPIED = ("manifests", "build", "server")
+COPIED = ("manifests", "build", "server", "packaging")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-COPIED = ("manifests", "build", "server")
+COPIED = ("manifests", "build", "server", "packaging")
 OLDER_SYMPY = "1.13.3"  # the oldest that torch 2.7.1 allows; the lock has 1.14.0
 STARTS = 7
 

@@ -67,7 +67,7 @@ class Road:
 def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
     """A project that was walked once; the tests below go on from there in their order."""
     project = tmp_path_factory.mktemp("road")
-    for name in ("manifests", "build", "server"):
+    for name in ("manifests", "build", "server", "packaging"):
         shutil.copytree(ROOT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
     made = Road(project)
     made.good()
