@@ -34,8 +34,19 @@ def tree(tmp_path: Path) -> Path:
     return folder
 
 
+_earlier: set[psutil.Process] = set()  # servers that other tests of this run keep
+
+
+@pytest.fixture(autouse=True)
+def _see_what_runs() -> None:
+    _earlier.clear()
+    _earlier.update(psutil.Process().children(recursive=True))
+
+
 def children() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
+    """What this test has started and what still runs."""
+    found = [child for child in psutil.Process().children(recursive=True) if child not in _earlier]
+    return [child for child in found if child.status() != psutil.STATUS_ZOMBIE]
 
 
 def test_a_server_runs_in_its_own_folder_with_a_scrubbed_environment_and_is_gone_afterwards(
