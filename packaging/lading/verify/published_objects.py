@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -19,12 +19,12 @@ from lading.errors import SourceUnreachable
 from lading.fetch.http import BLOCK
 from lading.fetch.source import Source, Waits, retrying
 from lading.fetch.transport import Transport
-from lading.manifest.base import canonical_json
 from lading.manifest.github_layout import asset_place, parse_address
 from lading.manifest.layout import asset_folder, asset_path
 from lading.manifest.names import checksum_name, component_name
-from lading.manifest.release import Asset, ComponentRecord, Release
+from lading.manifest.release import ComponentRecord, Release
 from lading.progress import Task
+from lading.publish.packed import release_objects
 
 ANSWER = 5_000_000  # bytes of an answer of GitHub's API, at the most
 PAGE = 100  # entries that it gives at once
@@ -49,33 +49,16 @@ class PublishedObject:
 
 
 def objects_of(releases: Iterable[Release]) -> tuple[PublishedObject, ...]:
-    """All objects of some releases, each once, in the order in which a client would want them."""
-    found = {item.path: item for release in releases for item in _objects(release)}
-    return tuple(found.values())
+    """All objects of some releases, each once, in the order in which they are published."""
+    found = {item.path: item for release in releases for item in release_objects(release)}
+    return tuple(
+        PublishedObject(path=item.path, kind=_kind(item.path), size=item.size, sha256=item.sha256)
+        for item in found.values()
+    )
 
 
-def _objects(release: Release) -> Iterator[PublishedObject]:
-    for component in release.components:
-        patches = [patch.asset for patch in release.patches if patch.component == component.component]
-        for asset in (component.index, *component.volumes, *patches):
-            yield _object(component, asset, "asset")
-            yield _small(component, checksum_name(asset.name), asset.checksum_line, "checksum")
-        data = canonical_json(component)
-        record = Asset(name=_record_name(component), size=len(data), sha256=hashlib.sha256(data).hexdigest())
-        yield _object(component, record, "record")
-        yield _small(component, checksum_name(record.name), record.checksum_line, "checksum")
-
-
-def _record_name(component: ComponentRecord) -> str:
-    return component_name(component.volumes[0].name.removesuffix(".001"))
-
-
-def _object(component: ComponentRecord, asset: Asset, kind: Kind) -> PublishedObject:
-    return PublishedObject(path=asset_path(component, asset.name), kind=kind, size=asset.size, sha256=asset.sha256)
-
-
-def _small(component: ComponentRecord, name: str, data: bytes, kind: Kind) -> PublishedObject:
-    return _object(component, Asset(name=name, size=len(data), sha256=hashlib.sha256(data).hexdigest()), kind)
+def _kind(path: str) -> Kind:
+    return "checksum" if path.endswith(checksum_name("")) else "record" if path.endswith(".json") else "asset"
 
 
 @dataclass(kw_only=True)
