@@ -51,6 +51,7 @@ def bench(workshop: Workshop, first: tuple[Path, FreezeResult], tmp_path: Path) 
     return Bench(workshop=workshop, project=workshop.project(tmp_path / "project"), out=first[0], good=first[1])
 
 
+@pytest.mark.proves("P-13")
 def test_modules_that_the_program_needs_stop_the_build_and_guarded_ones_do_not(bench: Bench) -> None:
     project = bench.project
     project.write(SCRIPT, "import nosuch_script\n" + project.read(SCRIPT))
@@ -80,6 +81,7 @@ def test_modules_that_the_program_needs_stop_the_build_and_guarded_ones_do_not(b
         ]
 
 
+@pytest.mark.proves("P-13")
 @pytest.mark.skipif(sys.platform != "linux" or CC is None, reason="needs a C compiler on Linux")
 def test_a_library_that_needs_one_that_nobody_has_stops_the_build(bench: Bench) -> None:
     folder = bench.project.root / "native"

@@ -170,7 +170,7 @@ def kill_at(between: Gateway, child: subprocess.Popen[str], moment: Moment) -> N
     between.rules[:] = [rule]
 
 
-@pytest.mark.proves("S0-23")
+@pytest.mark.proves("S0-23", "P-04")
 @pytest.mark.timeout(1500)
 def test_killed_at_any_moment_and_repeated_it_ends_right_and_no_client_sees_a_half(
     swift_place: Place, between: Gateway, tmp_path: Path

@@ -45,6 +45,7 @@ def put(content: Packed, tmp_path: Path, *destinations: FolderDestination | GitH
         assert ended.error is None, ended.error
 
 
+@pytest.mark.proves("P-05")
 @pytest.mark.skipif(HERE != "linux-x86_64", reason="the packed program is a shell script")
 @pytest.mark.parametrize("first", [HERE, ELSEWHERE])
 def test_a_client_gets_its_own_systems_files_from_a_version_that_has_several(
@@ -67,6 +68,7 @@ def test_a_client_gets_its_own_systems_files_from_a_version_that_has_several(
         assert not [name for name in double.downloads if ELSEWHERE in name], "nothing of the other one was touched"
 
 
+@pytest.mark.proves("P-05")
 def test_a_client_whose_system_is_not_published_is_told_so_and_fetches_no_archive(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repository: FolderDestination
 ) -> None:
