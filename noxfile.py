@@ -127,14 +127,16 @@ def rehearse(session: nox.Session) -> None:
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure packing, updating, installing and uploading against the common way, on the tree of ``build_cuda``."""
-    prepare(session, "lading")
     tree = OUT / "tree" / "cu126"
     words = ["--tree", str(tree / "lading-server-cuda"), "--buildinfo", str(tree / "buildinfo.json")]
     words += ["--store", str(OUT / "store")]
     for python in sorted((OUT / "env").glob("cu126-*/bin/python")):
         words += ["--freeze-python", str(python)]
-    session.run("python", "-m", "bench.run", *words, *session.posargs)
-    if not session.posargs:
+    only_upload = "upload" in session.posargs
+    if not only_upload:
+        prepare(session, "lading")
+        session.run("python", "-m", "bench.run", *words, *session.posargs)
+    if only_upload or not session.posargs:
         # Apart: boto3, the peer, would be imported by every client command where it is installed.
         prepare(session, "tests")
         session.run("python", "-m", "bench.run", *words, "--row", "upload", "--out", str(OUT / "bench-upload"))
